@@ -1,0 +1,864 @@
+/*
+ * hm_resource: the interpreter of the descriptors.  See hm_resource.h.
+ *
+ * Nothing in this file knows a resource by name.  What a table of fields
+ * cannot say stands in the hooks of the descriptor.
+ */
+
+#include "hm_resource.h"
+#include "hm_text.h"
+#include "hm_time.h"
+
+#include <math.h>
+
+
+static const hm_field_t *hm_field_find(const hm_resource_t *res,
+    const char *name, unsigned *index);
+static void hm_field_read(const hm_field_t *fd, hm_mem_t *mem, hm_value_t *v,
+    json_t *j, hm_faults_t *f, hm_str_t prefix);
+static void hm_field_text(const hm_field_t *fd, hm_mem_t *mem, hm_value_t *v,
+    json_t *j, hm_faults_t *f, hm_str_t prefix);
+static bool hm_value_same(const hm_field_t *fd, const hm_value_t *a,
+    const hm_value_t *b);
+static void hm_field_json(const hm_field_t *fd, hm_buf_t *b,
+    const hm_value_t *v);
+static void hm_sql_columns(const hm_resource_t *res, hm_buf_t *b,
+    const char *alias);
+static void hm_sql_audit(const hm_resource_t *res, hm_buf_t *b,
+    unsigned tail, unsigned action, const char *what);
+static void hm_sql_job(const hm_resource_t *res, hm_buf_t *b, unsigned tail,
+    const char *from);
+static void hm_sql_get(const hm_resource_t *res, hm_buf_t *b,
+    const char *table);
+static void hm_sql_list(const hm_resource_t *res, hm_buf_t *b,
+    const char *table, bool asc, bool filter);
+static void hm_sql_insert(const hm_resource_t *res, hm_buf_t *b,
+    const char *table);
+static void hm_sql_update(const hm_resource_t *res, hm_buf_t *b,
+    const char *table);
+static void hm_sql_delete(const hm_resource_t *res, hm_buf_t *b,
+    const char *table);
+static void hm_sql_batch(const hm_resource_t *res, hm_buf_t *b,
+    const char *table);
+
+
+static const char  *hm_sql_types[] = {
+    "text", "timestamptz", "float8", "bytea", "bytea"
+};
+
+
+hm_rc_t
+hm_resource_read(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
+    json_t *body, const hm_record_t *old, hm_usec_t now, hm_faults_t *f,
+    hm_str_t prefix)
+{
+    size_t             faults;
+    json_t            *j;
+    unsigned           i;
+    const char        *name;
+    const hm_field_t  *fd;
+
+    faults = f->n;
+
+    if (!json_is_object(body)) {
+        hm_fault_add(f, prefix, NULL, HM_FAULT_TYPE, "an object is needed");
+        return HM_DECLINED;
+    }
+
+    memset(rec->v, 0, sizeof(rec->v[0]) * res->nfields);
+
+    json_object_foreach(body, name, j) {
+        fd = hm_field_find(res, name, &i);
+
+        if (fd == NULL) {
+            hm_fault_add(f, prefix, name, HM_FAULT_UNKNOWN,
+                         "no such member");
+            continue;
+        }
+
+        if (fd->flags & HM_F_READ_ONLY) {
+            hm_fault_add(f, prefix, name, HM_FAULT_READ_ONLY,
+                         "set by the server");
+            continue;
+        }
+
+        rec->v[i].sent = 1;
+
+        if (!json_is_null(j)) {
+            hm_field_read(fd, mem, &rec->v[i], j, f, prefix);
+        }
+    }
+
+    for (i = 0; i < res->nfields; i++) {
+        fd = &res->fields[i];
+
+        if (old != NULL && (fd->flags & HM_F_IMMUTABLE)
+            && !rec->v[i].sent)
+        {
+            rec->v[i] = old->v[i];
+        }
+
+        if ((fd->flags & HM_F_REQUIRED)
+            && (!rec->v[i].sent || json_is_null(json_object_get(body,
+                                                                fd->name)))
+            && !(old != NULL && (fd->flags & HM_F_IMMUTABLE)
+                 && !rec->v[i].sent))
+        {
+            hm_fault_add(f, prefix, fd->name, HM_FAULT_REQUIRED,
+                         "must be given");
+        }
+    }
+
+    res->prepare(res, mem, rec, body, old, now, f, prefix);
+
+    if (old != NULL) {
+        for (i = 0; i < res->nfields; i++) {
+            fd = &res->fields[i];
+
+            if ((fd->flags & HM_F_IMMUTABLE) && rec->v[i].sent
+                && !hm_value_same(fd, &rec->v[i], &old->v[i]))
+            {
+                hm_fault_add(f, prefix, fd->name, HM_FAULT_IMMUTABLE,
+                             "cannot change; delete and create");
+            }
+        }
+    }
+
+    return f->n == faults ? HM_OK : HM_DECLINED;
+}
+
+
+static const hm_field_t *
+hm_field_find(const hm_resource_t *res, const char *name, unsigned *index)
+{
+    unsigned                  i;
+    static const hm_field_t   common = {
+        "", HM_T_TEXT, HM_F_READ_ONLY, 0, 0, NULL
+    };
+
+    for (i = 0; i < res->nfields; i++) {
+        if (!(res->fields[i].flags & HM_F_INTERNAL)
+            && strcmp(res->fields[i].name, name) == 0)
+        {
+            *index = i;
+            return &res->fields[i];
+        }
+    }
+
+    if (strcmp(name, "id") == 0 || strcmp(name, "user_id") == 0
+        || strcmp(name, "created_at") == 0
+        || strcmp(name, "updated_at") == 0)
+    {
+        return &common;
+    }
+
+    return NULL;
+}
+
+
+static void
+hm_field_read(const hm_field_t *fd, hm_mem_t *mem, hm_value_t *v, json_t *j,
+    hm_faults_t *f, hm_str_t prefix)
+{
+    hm_str_t  s;
+
+    switch (fd->type) {
+
+    case HM_T_TEXT:
+        hm_field_text(fd, mem, v, j, f, prefix);
+        return;
+
+    case HM_T_TIME:
+        if (!json_is_string(j)) {
+            hm_fault_add(f, prefix, fd->name, HM_FAULT_TYPE,
+                         "a string is needed");
+            return;
+        }
+
+        s.data = (unsigned char *) json_string_value(j);
+        s.len = json_string_length(j);
+
+        if (hm_time_parse(&v->time, s) != HM_OK) {
+            hm_fault_add(f, prefix, fd->name, HM_FAULT_FORMAT,
+                         "RFC 3339 with offset, as 2026-03-01T08:00:00Z");
+            return;
+        }
+
+        v->set = 1;
+        return;
+
+    case HM_T_REAL:
+        if (!json_is_number(j)) {
+            hm_fault_add(f, prefix, fd->name, HM_FAULT_TYPE,
+                         "a number is needed");
+            return;
+        }
+
+        v->real = json_number_value(j);
+
+        if (!(v->real >= fd->min && v->real <= fd->max)) {
+            hm_fault_add(f, prefix, fd->name, HM_FAULT_RANGE, "%g..%g",
+                         fd->min, fd->max);
+            return;
+        }
+
+        v->set = 1;
+        return;
+
+    default:
+        /* JSON is judged by the resource's own hook */
+        return;
+    }
+}
+
+
+static void
+hm_field_text(const hm_field_t *fd, hm_mem_t *mem, hm_value_t *v, json_t *j,
+    hm_faults_t *f, hm_str_t prefix)
+{
+    size_t    n;
+    hm_str_t  s;
+    hm_buf_t  b;
+
+    if (!json_is_string(j)) {
+        hm_fault_add(f, prefix, fd->name, HM_FAULT_TYPE,
+                     "a string is needed");
+        return;
+    }
+
+    s.data = (unsigned char *) json_string_value(j);
+    s.len = json_string_length(j);
+
+    n = hm_utf8_count(s);
+
+    if ((double) n < fd->min || (double) n > fd->max) {
+        hm_fault_add(f, prefix, fd->name, HM_FAULT_LENGTH,
+                     "%.0f..%.0f characters", fd->min, fd->max);
+        return;
+    }
+
+    if (!hm_text_clean(s)) {
+        hm_fault_add(f, prefix, fd->name, HM_FAULT_FORMAT,
+                     "control characters are not taken");
+        return;
+    }
+
+    if (fd->flags & HM_F_SEALED) {
+        hm_buf_init(&b, mem, s.len + 16);
+        hm_json_text(&b, s);
+
+        if (b.failed) {
+            f->n += HM_FAULTS_MAX;
+            return;
+        }
+
+        v->text.data = b.start;
+        v->text.len = hm_buf_len(&b);
+
+    } else {
+        /* jansson's copy lives as long as the body, which the caller keeps */
+        v->text = s;
+    }
+
+    v->set = 1;
+}
+
+
+static bool
+hm_value_same(const hm_field_t *fd, const hm_value_t *a, const hm_value_t *b)
+{
+    if (a->set != b->set) {
+        return false;
+    }
+
+    if (!a->set) {
+        return true;
+    }
+
+    switch (fd->type) {
+    case HM_T_TIME:
+        return a->time == b->time;
+    case HM_T_REAL:
+        return a->real == b->real;
+    default:
+        return hm_str_eq(a->text, b->text);
+    }
+}
+
+
+json_t *
+hm_resource_body(const hm_resource_t *res, hm_mem_t *mem,
+    const hm_record_t *rec)
+{
+    char               text[HM_TIME_TEXT];
+    json_t            *body, *j;
+    unsigned           i;
+    const hm_value_t  *v;
+    const hm_field_t  *fd;
+
+    body = json_object();
+    if (body == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < res->nfields; i++) {
+        fd = &res->fields[i];
+        v = &rec->v[i];
+
+        if ((fd->flags & (HM_F_INTERNAL|HM_F_READ_ONLY)) || !v->set) {
+            continue;
+        }
+
+        if (fd->flags & HM_F_SEALED) {
+            j = json_loadb((char *) v->text.data, v->text.len,
+                           JSON_DECODE_ANY, NULL);
+
+        } else if (fd->type == HM_T_TIME) {
+            hm_time_format(v->time, text);
+            j = json_stringn(text, HM_TIME_TEXT);
+
+        } else if (fd->type == HM_T_REAL) {
+            j = json_real(v->real);
+
+        } else {
+            j = json_stringn((char *) v->text.data, v->text.len);
+        }
+
+        if (j == NULL || json_object_set_new(body, fd->name, j) != 0) {
+            json_decref(body);
+            return NULL;
+        }
+    }
+
+    return body;
+}
+
+
+json_t *
+hm_merge_patch(json_t *base, json_t *patch)
+{
+    json_t      *out, *j, *merged;
+    const char  *name;
+
+    if (!json_is_object(patch)) {
+        return json_incref(patch);
+    }
+
+    out = json_is_object(base) ? json_copy(base) : json_object();
+    if (out == NULL) {
+        return NULL;
+    }
+
+    json_object_foreach(patch, name, j) {
+        if (json_is_null(j)) {
+            json_object_del(out, name);
+            continue;
+        }
+
+        merged = hm_merge_patch(json_object_get(out, name), j);
+
+        if (merged == NULL || json_object_set_new(out, name, merged) != 0) {
+            json_decref(out);
+            return NULL;
+        }
+    }
+
+    return out;
+}
+
+
+hm_rc_t
+hm_resource_seal(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
+    const hm_user_keys_t *keys)
+{
+    unsigned              i;
+    hm_place_t            place;
+    hm_value_t           *v;
+    const unsigned char  *dek;
+
+    dek = hm_keys_dek(keys, keys->active);
+    if (dek == NULL) {
+        return HM_ERROR;
+    }
+
+    if (res->index != NULL && res->index(res, mem, rec, keys) != HM_OK) {
+        return HM_ERROR;
+    }
+
+    rec->dek_version = keys->active;
+
+    place.table = res->name;
+    place.row = rec->id;
+    place.owner = rec->user_id;
+
+    for (i = 0; i < res->nfields; i++) {
+        v = &rec->v[i];
+
+        if (!(res->fields[i].flags & HM_F_SEALED) || !v->set) {
+            continue;
+        }
+
+        place.column = res->fields[i].name;
+
+        v->sealed.data = hm_alloc(mem, hm_sealed_len(v->text.len));
+        if (v->sealed.data == NULL) {
+            return HM_ERROR;
+        }
+
+        if (hm_seal(v->sealed.data, &v->sealed.len, dek, rec->dek_version,
+                    &place, v->text)
+            != HM_OK)
+        {
+            return HM_ERROR;
+        }
+    }
+
+    return HM_OK;
+}
+
+
+hm_rc_t
+hm_resource_open(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
+    const unsigned char *dek)
+{
+    hm_rc_t         rc;
+    unsigned        i;
+    hm_place_t      place;
+    hm_value_t     *v;
+    unsigned char  *out;
+
+    place.table = res->name;
+    place.row = rec->id;
+    place.owner = rec->user_id;
+
+    for (i = 0; i < res->nfields; i++) {
+        v = &rec->v[i];
+
+        if (!(res->fields[i].flags & HM_F_SEALED) || !v->set) {
+            continue;
+        }
+
+        if (v->sealed.len < HM_ENVELOPE_OVER) {
+            return HM_DECLINED;
+        }
+
+        place.column = res->fields[i].name;
+
+        out = hm_alloc(mem, v->sealed.len - HM_ENVELOPE_OVER + 1);
+        if (out == NULL) {
+            return HM_ERROR;
+        }
+
+        rc = hm_open(out, &v->text, dek, rec->dek_version, &place,
+                     v->sealed);
+        if (rc != HM_OK) {
+            return rc;
+        }
+    }
+
+    return res->shown == NULL ? HM_OK : res->shown(res, mem, rec);
+}
+
+
+void
+hm_resource_json(const hm_resource_t *res, hm_buf_t *b,
+    const hm_record_t *rec)
+{
+    unsigned           i;
+    const hm_field_t  *fd;
+
+    hm_buf_lit(b, "{\"id\":");
+    hm_json_uuid(b, &rec->id);
+    hm_buf_lit(b, ",\"user_id\":");
+    hm_json_uuid(b, &rec->user_id);
+
+    for (i = 0; i < res->nfields; i++) {
+        fd = &res->fields[i];
+
+        if (fd->flags & (HM_F_INTERNAL|HM_F_WRITE_ONLY)) {
+            continue;
+        }
+
+        hm_buf_lit(b, ",\"");
+        hm_buf_add(b, fd->name, strlen(fd->name));
+        hm_buf_lit(b, "\":");
+        hm_field_json(fd, b, &rec->v[i]);
+    }
+
+    hm_buf_lit(b, ",\"created_at\":");
+    hm_json_time(b, rec->created_at);
+    hm_buf_lit(b, ",\"updated_at\":");
+    hm_json_time(b, rec->updated_at);
+    hm_buf_lit(b, "}");
+}
+
+
+static void
+hm_field_json(const hm_field_t *fd, hm_buf_t *b, const hm_value_t *v)
+{
+    if (!v->set) {
+        hm_buf_lit(b, "null");
+
+    } else if (fd->flags & HM_F_SEALED) {
+        hm_buf_str(b, v->text);
+
+    } else if (fd->type == HM_T_TIME) {
+        hm_json_time(b, v->time);
+
+    } else if (fd->type == HM_T_REAL) {
+        hm_json_real(b, v->real);
+
+    } else {
+        hm_json_text(b, v->text);
+    }
+}
+
+
+/* SQL */
+
+
+hm_rc_t
+hm_resource_sql(const hm_resource_t *res, hm_buf_t *b, hm_sql_t kind,
+    unsigned leaf)
+{
+    char  table[HM_LEAF_NAME];
+
+    if (res->leaves != 0) {
+        snprintf(table, sizeof(table), "%s_p%u", res->table, leaf);
+    } else {
+        snprintf(table, sizeof(table), "%s", res->table);
+    }
+
+    switch (kind) {
+    case HM_SQL_GET:
+        hm_sql_get(res, b, table);
+        break;
+    case HM_SQL_LIST_DESC:
+    case HM_SQL_LIST_DESC_FILTER:
+        hm_sql_list(res, b, table, false, kind == HM_SQL_LIST_DESC_FILTER);
+        break;
+    case HM_SQL_LIST_ASC:
+    case HM_SQL_LIST_ASC_FILTER:
+        hm_sql_list(res, b, table, true, kind == HM_SQL_LIST_ASC_FILTER);
+        break;
+    case HM_SQL_INSERT:
+        hm_sql_insert(res, b, table);
+        break;
+    case HM_SQL_UPDATE:
+        hm_sql_update(res, b, table);
+        break;
+    case HM_SQL_DELETE:
+        hm_sql_delete(res, b, table);
+        break;
+    case HM_SQL_BATCH:
+        hm_sql_batch(res, b, table);
+        break;
+    default:
+        return HM_ERROR;
+    }
+
+    hm_buf_add(b, "", 1);
+
+    return b->failed ? HM_ERROR : HM_OK;
+}
+
+
+static void
+hm_sql_columns(const hm_resource_t *res, hm_buf_t *b, const char *alias)
+{
+    unsigned  i;
+
+    hm_buf_printf(b, "%s.id, %s.user_id, %s.dek_version, %s.version, "
+                  "%s.created_at, %s.updated_at", alias, alias, alias, alias,
+                  alias, alias);
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", %s.\"%s\"", alias, res->fields[i].name);
+    }
+}
+
+
+static void
+hm_sql_get(const hm_resource_t *res, hm_buf_t *b, const char *table)
+{
+    hm_buf_lit(b, "select ");
+    hm_sql_columns(res, b, "t");
+    hm_buf_printf(b, " from %s t where t.user_id = $1::uuid "
+                  "and t.id = $2::uuid", table);
+}
+
+
+static void
+hm_sql_list(const hm_resource_t *res, hm_buf_t *b, const char *table,
+    bool asc, bool filter)
+{
+    const char  *time = res->fields[res->time_field].name;
+
+    hm_buf_lit(b, "select ");
+    hm_sql_columns(res, b, "t");
+    hm_buf_printf(b, " from %s t where t.user_id = $1::uuid "
+                  "and (t.\"%s\", t.id) %s ($2::timestamptz, $3::uuid) "
+                  "and t.\"%s\" %s $4::timestamptz", table, time,
+                  asc ? ">" : "<", time, asc ? "<" : ">=");
+
+    if (filter && res->filter != NULL) {
+        hm_buf_printf(b, " and %s", res->filter);
+    }
+
+    hm_buf_printf(b, " order by t.\"%s\" %s, t.id %s limit $5::int8", time,
+                  asc ? "asc" : "desc", asc ? "asc" : "desc");
+}
+
+
+/*
+ * The audit row of a write, in its own statement and so in its own
+ * transaction.  `what` gives (outcome, items, first id): a statement that in
+ * the end did nothing writes a `void` row, so that the shard has no gap.
+ */
+static void
+hm_sql_audit(const hm_resource_t *res, hm_buf_t *b, unsigned tail,
+    unsigned action, const char *what)
+{
+    hm_buf_printf(b,
+        ", aud as (insert into audit_logs (shard, seq, at, action, resource,"
+        " outcome, actor_role, purpose, actor, session, user_id, first_id,"
+        " last_id, items, origin) select $%u::uuid, $%u::int8,"
+        " $4::timestamptz, case when w.outcome = 0 then 100 else %u end, 1,"
+        " w.outcome, $%u::int2, $%u::int2, $%u::uuid, $%u::uuid, $2::uuid,"
+        " w.first_id, w.last_id, w.items, $%u::bytea from (%s) w)",
+        tail + HM_TAIL_SHARD, tail + HM_TAIL_SEQ, action,
+        tail + HM_TAIL_ROLE, tail + HM_TAIL_PURPOSE, tail + HM_TAIL_ACTOR,
+        tail + HM_TAIL_SESSION, tail + HM_TAIL_ORIGIN, what);
+}
+
+
+static void
+hm_sql_job(const hm_resource_t *res, hm_buf_t *b, unsigned tail,
+    const char *from)
+{
+    if (res->job_kind == NULL) {
+        hm_buf_lit(b, ", job as (select 1 where false)");
+        return;
+    }
+
+    hm_buf_printf(b,
+        ", job as (insert into jobs (id, kind, unique_key, user_id,"
+        " requester, permission, session, run_at, max_attempts, created_at,"
+        " updated_at) select $%u::uuid, '%s', %s, j.user_id, $%u::uuid,"
+        " 'health.read', $%u::uuid, $4::timestamptz + interval '1 second',"
+        " 8, $4::timestamptz, $4::timestamptz from %s j"
+        " on conflict (unique_key) where state in ('ready', 'retry')"
+        " do nothing returning 1)",
+        tail + HM_TAIL_JOB, res->job_kind, res->job_key,
+        tail + HM_TAIL_ACTOR, tail + HM_TAIL_SESSION, from);
+}
+
+
+static void
+hm_sql_insert(const hm_resource_t *res, hm_buf_t *b, const char *table)
+{
+    unsigned  i, tail;
+
+    tail = 5 + res->nfields;
+
+    hm_buf_printf(b,
+        "with k as (select 1 from user_keys k where k.user_id = $2::uuid"
+        " and k.version = $3::int4 and k.state = 'active'),"
+        " ins as (insert into %s (id, user_id, dek_version, created_at,"
+        " updated_at", table);
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
+    }
+
+    hm_buf_lit(b, ") select $1::uuid, $2::uuid, $3::int4, $4::timestamptz,"
+                  " $4::timestamptz");
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", $%u::%s", i + 5,
+                      res->fields[i].flags & HM_F_SEALED
+                      ? "bytea" : hm_sql_types[res->fields[i].type]);
+    }
+
+    hm_buf_lit(b, " from k");
+
+    if (res->conflict != NULL) {
+        hm_buf_printf(b, " on conflict (%s) do nothing", res->conflict);
+    }
+
+    hm_buf_lit(b, " returning *)");
+
+    hm_buf_lit(b, ", old as (select ");
+    hm_sql_columns(res, b, "t");
+    hm_buf_printf(b, " from %s t where t.user_id = $2::uuid"
+                  " and t.dedup_key = $%u::bytea"
+                  " and not exists (select 1 from ins))",
+                  table, 5 + res->nfields - 1);
+
+    hm_sql_job(res, b, tail, "ins");
+
+    hm_sql_audit(res, b, tail, 3,
+        "select case when exists (select 1 from ins) then 201"
+        " when exists (select 1 from old) then 200 else 0 end as outcome,"
+        " 1 as items, coalesce((select id from ins), (select id from old))"
+        " as first_id, null::uuid as last_id");
+
+    hm_buf_lit(b, " select exists (select 1 from k) as key_ok,"
+                  " (select i.user_id from ins i) as done,"
+                  " exists (select 1 from job) as job, ");
+    hm_sql_columns(res, b, "o");
+    hm_buf_lit(b, " from (values (1)) one left join old o on true");
+}
+
+
+/*
+ * Parameters as of an insert; version holds in the last one: the old
+ * version (int4), behind the tail.
+ */
+static void
+hm_sql_update(const hm_resource_t *res, hm_buf_t *b, const char *table)
+{
+    unsigned  i, tail;
+
+    tail = 5 + res->nfields;
+
+    hm_buf_lit(b,
+        "with k as (select 1 from user_keys k where k.user_id = $2::uuid"
+        " and k.version = $3::int4 and k.state = 'active')");
+
+    hm_buf_printf(b, ", clash as (select 1 from %s t where"
+        " t.user_id = $2::uuid and t.dedup_key = $%u::bytea"
+        " and t.id <> $1::uuid)", table, 5 + res->nfields - 1);
+
+    hm_buf_printf(b, ", upd as (update %s t set dek_version = $3::int4,"
+                  " updated_at = $4::timestamptz, version = t.version + 1",
+                  table);
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", \"%s\" = $%u::%s", res->fields[i].name, i + 5,
+                      res->fields[i].flags & HM_F_SEALED
+                      ? "bytea" : hm_sql_types[res->fields[i].type]);
+    }
+
+    hm_buf_printf(b, " where t.user_id = $2::uuid and t.id = $1::uuid"
+        " and t.version = $%u::int4 and exists (select 1 from k)"
+        " and not exists (select 1 from clash) returning t.*)",
+        tail + HM_TAIL_LAST);
+
+    hm_sql_job(res, b, tail, "upd");
+
+    hm_sql_audit(res, b, tail, 4,
+        "select case when exists (select 1 from upd) then 200"
+        " when exists (select 1 from clash) then 409 else 0 end as outcome,"
+        " 1 as items, $1::uuid as first_id, null::uuid as last_id");
+
+    hm_buf_lit(b, " select exists (select 1 from k) as key_ok,"
+                  " (select u.user_id from upd u) as done,"
+                  " exists (select 1 from job) as job,"
+                  " exists (select 1 from clash) as clash,"
+                  " (select u.version from upd u) as version");
+}
+
+
+/* As an update; of the fields' parameters none is used. */
+static void
+hm_sql_delete(const hm_resource_t *res, hm_buf_t *b, const char *table)
+{
+    /* 1 id 2 user_id 3 version or NULL 4 now, then the tail */
+
+    hm_buf_printf(b,
+        "with del as (delete from %s t where t.user_id = $2::uuid"
+        " and t.id = $1::uuid and ($3::int4 is null or t.version = $3::int4)"
+        " returning t.*)", table);
+
+    hm_sql_job(res, b, 5, "del");
+
+    hm_sql_audit(res, b, 5, 5,
+        "select case when exists (select 1 from del) then 204 else 404 end"
+        " as outcome, 1 as items, $1::uuid as first_id,"
+        " null::uuid as last_id");
+
+    hm_buf_lit(b, " select (select d.user_id from del d) as done,"
+                  " exists (select 1 from job) as job");
+}
+
+
+/*
+ * Many rows of one person in one statement: arrays instead of scalars for
+ * $1 and the fields.  One audit row; one job for each distinct key.  The
+ * answer has one row for each item: its ordinal, the id that is stored now,
+ * and whether this statement made it.  A row that neither was made nor can
+ * be seen lost a race: the caller sends it once more.
+ */
+static void
+hm_sql_batch(const hm_resource_t *res, hm_buf_t *b, const char *table)
+{
+    unsigned  i, tail;
+
+    tail = 5 + res->nfields;
+
+    hm_buf_lit(b, "with req as (select * from unnest($1::uuid[]");
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", $%u::%s[]", i + 5,
+                      res->fields[i].flags & HM_F_SEALED
+                      ? "bytea" : hm_sql_types[res->fields[i].type]);
+    }
+
+    hm_buf_lit(b, ") with ordinality as r(id");
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
+    }
+
+    hm_buf_printf(b, ", ord)), k as (select 1 from user_keys k where"
+        " k.user_id = $2::uuid and k.version = $3::int4"
+        " and k.state = 'active'), ins as (insert into %s (id, user_id,"
+        " dek_version, created_at, updated_at", table);
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
+    }
+
+    hm_buf_lit(b, ") select r.id, $2::uuid, $3::int4, $4::timestamptz,"
+                  " $4::timestamptz");
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", r.\"%s\"", res->fields[i].name);
+    }
+
+    hm_buf_printf(b, " from req r, k order by r.ord on conflict (%s)"
+                  " do nothing returning *)", res->conflict);
+
+    if (res->job_kind != NULL) {
+        hm_buf_printf(b,
+            ", job as (insert into jobs (id, kind, unique_key, user_id,"
+            " requester, permission, session, run_at, max_attempts,"
+            " created_at, updated_at) select distinct on (q.key)"
+            " q.id, '%s', q.key, $2::uuid, $%u::uuid, 'health.read',"
+            " $%u::uuid, $4::timestamptz + interval '1 second', 8,"
+            " $4::timestamptz, $4::timestamptz from (select j.id,"
+            " %s as key from ins j) q order by q.key on conflict"
+            " (unique_key) where state in ('ready', 'retry') do nothing"
+            " returning 1)", res->job_kind, tail + HM_TAIL_ACTOR,
+            tail + HM_TAIL_SESSION, res->job_key);
+    } else {
+        hm_buf_lit(b, ", job as (select 1 where false)");
+    }
+
+    hm_sql_audit(res, b, tail, 3,
+        "select case when exists (select 1 from k) then 201 else 0 end"
+        " as outcome, count(*)::int4 as items,"
+        " (array_agg(i.id order by i.id))[1] as first_id,"
+        " (array_agg(i.id order by i.id desc))[1] as last_id"
+        " from ins i");
+
+    hm_buf_printf(b, " select r.ord, coalesce(i.id, h.id) as id,"
+        " coalesce(i.user_id, h.user_id) as user_id,"
+        " coalesce(i.id = r.id, false) as made,"
+        " exists (select 1 from k) as key_ok,"
+        " exists (select 1 from job) as job"
+        " from req r left join ins i on i.dedup_key = r.dedup_key"
+        " left join %s h on h.user_id = $2::uuid"
+        " and h.dedup_key = r.dedup_key order by r.ord", table);
+}
