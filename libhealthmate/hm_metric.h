@@ -14,11 +14,12 @@
 typedef enum { HM_METRIC_NUMBER, HM_METRIC_INTEGER, HM_METRIC_OBJECT }
     hm_metric_kind_t;
 
+/* Whole numbers only: hm_metric.c converts the decimal text of a number. */
 typedef struct {
     const char   *code;                  /* UCUM or an accepted spelling */
-    double        mul;                   /* canonical = (x + pre) * mul + add */
-    double        pre;
+    double        mul;                   /* canonical = (x * mul + add) / div */
     double        add;
+    double        div;
     bool          canonical;             /* the same unit, spelled otherwise */
 } hm_unit_t;
 
