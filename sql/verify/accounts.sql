@@ -1,0 +1,3 @@
+-- Verify healthmate:accounts on pg
+
+SELECT 1;

@@ -1,0 +1,3 @@
+-- Verify healthmate:audit on pg
+
+SELECT 1;

@@ -1,0 +1,3 @@
+-- Verify healthmate:health_data on pg
+
+SELECT 1;

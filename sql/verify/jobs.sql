@@ -1,0 +1,3 @@
+-- Verify healthmate:jobs on pg
+
+SELECT 1;

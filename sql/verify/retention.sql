@@ -1,0 +1,3 @@
+-- Verify healthmate:retention on pg
+
+SELECT 1;
