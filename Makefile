@@ -9,8 +9,9 @@ CFLAGS  += $(OPT) -g -std=gnu11 -fPIC -fvisibility=hidden \
 	-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wformat=2 -Wno-unused-parameter -Werror \
 	-fstack-protector-strong -D_FORTIFY_SOURCE=2
-LDFLAGS += -Wl,-z,relro,-z,now
+LDFLAGS += -Wl,-z,relro,-z,now -Wl,--as-needed
 LIB_LIBS = -ljansson -ljwt -largon2 -lunistring -lcrypto -lm -lpthread
+PG_INC  := -I$(shell pg_config --includedir 2>/dev/null || echo .)
 
 LIB_SRC  = $(wildcard libhealthmate/*.c libhealthmate/resources/*.c)
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)
@@ -19,19 +20,73 @@ LIB      = $(BUILD)/libhealthmate.a
 UNIT_SRC = $(wildcard t/unit/*_test.c)
 UNIT_BIN = $(UNIT_SRC:t/unit/%.c=$(BUILD)/unit/%)
 
-.PHONY: all lib unit clean
+WORKER_SRC = $(wildcard worker/*.c)
+WORKER_OBJ = $(WORKER_SRC:%.c=$(BUILD)/%.o)
+WORKER     = $(BUILD)/healthmate-worker
 
-all: lib
+CLI_SRC  = $(wildcard cli/*.c)
+CLI_OBJ  = $(CLI_SRC:%.c=$(BUILD)/%.o)
+CLI      = $(BUILD)/healthmate
+
+QUERIES  = $(wildcard sql/queries/*.sql)
+GEN      = $(if $(wildcard tools/gen-sql),$(BUILD)/gen/hm_sql.h)
+
+DESTDIR ?=
+PREFIX  ?= /usr/local
+
+.PHONY: all help lib gen module worker cli unit lint run up down test \
+	test-long bench asan fuzz install clean
+
+all: lib module worker cli
+
+help:
+	@echo 'run          start the local stack in the foreground'
+	@echo 'up, down     the same in the background, and stop it'
+	@echo 'test         everything deploy/test runs (unit, sql, api, ...)'
+	@echo 'test-long    the same with full counts'
+	@echo 'unit, lint   the quick ones'
+	@echo 'module, worker, cli, lib   one part of the build'
+	@echo 'asan, fuzz   sanitizer nginx, fuzzers'
+	@echo 'bench        the benchmark rows (bench/README.md)'
+	@echo 'install      CLI, worker and module below $$(PREFIX)'
+	@echo 'clean        remove $(BUILD)/'
 
 lib: $(LIB)
+
+gen: $(GEN)
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	@ar rcs $@ $^
 
-$(BUILD)/%.o: %.c
+$(BUILD)/gen/hm_sql.h: tools/gen-sql $(QUERIES)
 	@mkdir -p $(dir $@)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@tools/gen-sql $(QUERIES) >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+	@touch $@
+
+$(BUILD)/%.o: %.c | $(GEN)
+	@mkdir -p $(dir $@)
+	$(CC) $(CPPFLAGS) $(PG_INC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# The recipe of one part is skipped, with a line, while the part is absent.
+module: $(LIB) $(GEN)
+	$(if $(wildcard ngx_healthmate_module/*.c),@tools/build-module,\
+	@echo "absent: ngx_healthmate_module/*.c")
+
+worker: $(if $(WORKER_SRC),$(WORKER))
+	$(if $(WORKER_SRC),,@echo "absent: worker/*.c")
+
+cli: $(if $(CLI_SRC),$(CLI))
+	$(if $(CLI_SRC),,@echo "absent: cli/*.c")
+
+$(WORKER): $(WORKER_OBJ) $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(WORKER_OBJ) $(LIB) \
+		-lpq -lhiredis -lcurl $(LIB_LIBS)
+
+$(CLI): $(CLI_OBJ) $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) $(LIB) \
+		-lpq -lcurl $(LIB_LIBS)
 
 $(BUILD)/unit/%: t/unit/%.c $(LIB)
 	@mkdir -p $(dir $@)
@@ -40,7 +95,31 @@ $(BUILD)/unit/%: t/unit/%.c $(LIB)
 unit: $(UNIT_BIN)
 	@for t in $(UNIT_BIN); do $$t || exit 1; done
 
+lint:
+	@tools/lint
+
+run up down test:
+	@deploy/$@
+
+test-long:
+	@HEALTHMATE_TEST_LONG=1 deploy/test
+
+bench: all
+	@bench/run
+
+asan: $(LIB) $(GEN)
+	@tools/build-asan
+
+fuzz: $(LIB)
+	@$(MAKE) -C fuzz
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/healthmate
+	install -m 755 $(CLI) $(WORKER) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(BUILD)/ngx_http_healthmate_module.so \
+		$(DESTDIR)$(PREFIX)/lib/healthmate
+
 clean:
 	rm -rf $(BUILD)
 
--include $(LIB_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(WORKER_OBJ:.o=.d) $(CLI_OBJ:.o=.d)
