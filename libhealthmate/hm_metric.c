@@ -175,7 +175,8 @@ static const hm_component_t  hm_pressure_components[] = {
 };
 
 
-#define HM_LOINC(...)   (const char *const []) { __VA_ARGS__ __VA_OPT__(,) NULL }
+#define HM_LOINC(...)                                                         \
+    (const char *const []) { __VA_ARGS__ __VA_OPT__(,) NULL }
 
 #define HM_INT(name, unit, units, min, max, nw, ...)                          \
     { name, HM_METRIC_INTEGER, unit, units, min, max, HM_LOINC(__VA_ARGS__),  \
