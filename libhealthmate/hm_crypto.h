@@ -92,7 +92,10 @@ hm_rc_t hm_unwrap(unsigned char key[HM_KEY_LEN],
 hm_rc_t hm_commitment(unsigned char out[HM_COMMIT_LEN],
     const unsigned char key[HM_KEY_LEN]);
 
-/* Blind index: HMAC-SHA-256 over table|column|user id|value. */
+/*
+ * Blind index: HMAC-SHA-256 over u8 len, table | u8 len, column | user id 16
+ * | value.
+ */
 hm_rc_t hm_blind_index(unsigned char out[32],
     const unsigned char index_key[HM_KEY_LEN], const char *table,
     const char *column, const hm_uuid_t *user, hm_str_t value);

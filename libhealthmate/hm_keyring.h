@@ -65,4 +65,7 @@ const unsigned char *hm_keys_dek(const hm_user_keys_t *keys,
 void *hm_locked_alloc(size_t size);
 void hm_locked_free(void *p, size_t size);
 
+/* false: an mlock has failed in this process (RLIMIT_MEMLOCK): tell it. */
+bool hm_keyring_locked(void);
+
 #endif
