@@ -1,0 +1,85 @@
+# deploy/lib/nginx.sh: nginx with the module.  Its master starts its own
+# workers again, so it needs no keeper; the .so is copied into the state
+# because the source tree may be closed to hm-nginx.
+
+hm_nginx_config() {
+    _so=${HEALTHMATE_MODULE:-$HM_BUILD/ngx_http_healthmate_module.so}
+    T_MODULE=
+    if [ -s "$_so" ]; then
+        T_MODULE=$HM_STATE/nginx/ngx_http_healthmate_module.so
+        # Renamed into place: a running nginx keeps the file it has mapped.
+        cmp -s "$_so" "$T_MODULE" || {
+            install -m 644 "$_so" "$T_MODULE.new"
+            mv -f "$T_MODULE.new" "$T_MODULE"
+        }
+    else
+        hm_absent "the nginx module"
+    fi
+
+    T_USER= T_IPV6= T_PLAIN= T_DEMO=
+    if hm_is_root; then T_USER="$U_NGINX $G_ALL"; fi
+    if grep -q '^00000000000000000000000000000001 ' /proc/net/if_inet6 \
+        2>/dev/null
+    then
+        T_IPV6=1
+    fi
+    [ "$HM_HTTP_PORT" = off ] || T_PLAIN=1
+    [ "$HM_DEMO" = off ] || T_DEMO=on
+    # As many descriptors as we may have, up to what 8192 connections need.
+    T_NOFILE=$(ulimit -H -n)
+    case $T_NOFILE in unlimited) T_NOFILE=65536 ;; esac
+    [ "$T_NOFILE" -lt 65536 ] || T_NOFILE=65536
+    T_BIND6=
+    if [ "$HM_BIND" = 127.0.0.1 ]; then T_BIND6=$T_IPV6; fi
+    T_BIND=$HM_BIND T_HTTP_PORT=$HM_HTTP_PORT T_HTTPS_PORT=$HM_HTTPS_PORT
+    T_WORKERS=$HM_NGINX_WORKERS T_PIDS=$HM_PIDS T_LOGS=$HM_LOGS
+    T_TLS=$HM_STATE/tls T_KEYS=$HM_KEYS T_TEMP=$HM_STATE/nginx/temp
+    T_SOCKETS=$HM_SOCK T_KEY=$HM_KEY T_LIMITS=$HM_LIMITS
+    T_FINGERPRINT=$HM_FINGERPRINT T_AUDIT=$HM_AUDIT
+    T_ADMIN_PHI=$HM_ADMIN_PHI T_REGISTER=$HM_REGISTER
+    T_ENVIRONMENT=$HM_ENVIRONMENT
+    export T_MODULE T_USER T_IPV6 T_BIND6 T_PLAIN T_DEMO T_BIND T_HTTP_PORT \
+        T_HTTPS_PORT T_WORKERS T_PIDS T_LOGS T_TLS T_KEYS T_TEMP T_SOCKETS \
+        T_KEY T_LIMITS T_FINGERPRINT T_AUDIT T_ADMIN_PHI T_REGISTER \
+        T_ENVIRONMENT T_NOFILE
+
+    mkdir -p "$HM_STATE/nginx/conf" "$HM_STATE/nginx/temp"
+    for _f in "$HM_ROOT"/lua-free-conf/*.conf; do
+        render "$_f" "$HM_STATE/nginx/conf/$(basename "$_f")"
+    done
+}
+
+hm_nginx_run() {
+    "$HM_NGINX" -p "$HM_STATE/nginx/" -c "$HM_STATE/nginx/conf/nginx.conf" \
+        -e "$HM_LOGS/error.log" "$@" 9>&-
+}
+
+hm_nginx_up() {
+    hm_nginx_config
+    _sum=$(cat "$HM_STATE"/nginx/conf/*.conf "$HM_STATE/tls/cert.pem" \
+        "$HM_KEYS/kek" "$HM_KEYS/jwt-1" | hm_sum "$(cksum <"$HM_NGINX")" \
+        "$([ -z "$T_MODULE" ] || sha256sum <"$T_MODULE")")
+    if hm_pid "$HM_PIDS/nginx.pid" >/dev/null \
+        && [ "$(cat "$HM_PIDS/nginx.sum" 2>/dev/null)" = "$_sum" ]
+    then
+        return 0
+    fi
+    if ! _said=$(hm_nginx_run -t -q </dev/null 2>&1); then
+        printf '%s\n' "$_said" >&2
+        die "nginx refuses its configuration"
+    fi
+    hm_nginx_stop
+    (cd / && hm_nginx_run) </dev/null >>"$HM_LOGS/nginx.log" 2>&1 \
+        || { hm_tail nginx; die "nginx does not start"; }
+    printf '%s' "$_sum" >"$HM_PIDS/nginx.sum"
+}
+
+# Graceful first: answers under way are finished.
+hm_nginx_stop() {
+    if _d=$(hm_pid "$HM_PIDS/nginx.pid"); then
+        kill -QUIT "$_d" 2>/dev/null || :
+        hm_wait_gone "$_d" 10 || kill -TERM "$_d" 2>/dev/null || :
+        hm_wait_gone "$_d" 5 || kill -KILL "$_d" 2>/dev/null || :
+    fi
+    rm -f "$HM_PIDS/nginx.pid" "$HM_PIDS/nginx.sum"
+}

@@ -1,0 +1,52 @@
+# deploy/lib/service.sh: start, look at and stop one service.
+#
+# A service is HM_PIDS/NAME.keeper (the loop), NAME.pid (the daemon) and
+# NAME.sum (a hash of what it was started with).  Starting one that runs with
+# the same sum does nothing, so a second deploy/up is quick; another sum
+# means a restart.
+
+hm_sum() { { printf '%s\n' "$@"; cat; } | sha256sum | cut -c1-64; }
+
+hm_running() {    # name sum
+    hm_pid "$HM_PIDS/$1.keeper" >/dev/null || return 1
+    hm_pid "$HM_PIDS/$1.pid" >/dev/null || return 1
+    [ "$(cat "$HM_PIDS/$1.sum" 2>/dev/null)" = "$2" ]
+}
+
+hm_start() {    # name sum stop-signal user command...
+    _name=$1 _sum=$2 _sig=$3 _user=$4
+    shift 4
+    hm_stop "$_name" "$_sig" 30
+    _log=$HM_LOGS/$_name.log
+    # Nothing of the caller's: no terminal, no pipe, no lock.
+    if hm_is_root; then
+        set -- setpriv --reuid "$_user" --regid "$_user" --init-groups \
+            --no-new-privs -- "$@"
+    fi
+    (
+        cd /
+        exec setsid "$HM_STATE/bin/keeper" "$_name" "$HM_PIDS" "$_sig" "$@"
+    ) </dev/null >>"$_log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
+    printf '%s' "$_sum" >"$HM_PIDS/$_name.sum"
+}
+
+hm_stop() {    # name stop-signal seconds
+    if _k=$(hm_pid "$HM_PIDS/$1.keeper"); then
+        kill -TERM "$_k" 2>/dev/null || :
+        hm_wait_gone "$_k" "$3" || {
+            say "$1 does not stop: killed"
+            kill -KILL "$_k" 2>/dev/null || :
+        }
+    fi
+    # The keeper is gone (or was killed by someone); so must be the daemon.
+    if _d=$(hm_pid "$HM_PIDS/$1.pid"); then
+        kill -s "$2" "$_d" 2>/dev/null || :
+        hm_wait_gone "$_d" "$3" || kill -KILL "$_d" 2>/dev/null || :
+    fi
+    rm -f "$HM_PIDS/$1.keeper" "$HM_PIDS/$1.pid" "$HM_PIDS/$1.sum"
+}
+
+hm_tail() {    # name: why it does not come up
+    say "the last lines of $HM_LOGS/$1.log:"
+    tail -n 15 "$HM_LOGS/$1.log" >&2 2>/dev/null || :
+}
