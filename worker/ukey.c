@@ -85,7 +85,9 @@ hmw_entry_id(char out[HM_UUID_TEXT + 1], hm_str_t text)
     hm_uuid_format(&id, out);
     out[HM_UUID_TEXT] = '\0';
 
-    return HM_OK;
+    /* Lower case only: one spelling of an id, one key of a bucket. */
+
+    return memcmp(out, text.data, HM_UUID_TEXT) == 0 ? HM_OK : HM_DECLINED;
 }
 
 
