@@ -213,46 +213,38 @@ CREATE FUNCTION hm_may(actor uuid, subject uuid, verb text) RETURNS boolean
 LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER COST 1000
 SET search_path = pg_catalog, public, pg_temp
 AS $$
-DECLARE
-    actor_role  text;
 BEGIN
     IF actor = subject THEN
         RETURN true;
     END IF;
 
-    SELECT u.role INTO actor_role FROM public.users u
-     WHERE u.id = actor AND u.is_active AND u.erased_at IS NULL;
-
-    IF actor_role IS NULL OR actor_role NOT IN ('doctor', 'admin') THEN
-        RETURN false;
-    END IF;
-
-    IF actor_role = 'doctor' AND EXISTS (
-        SELECT FROM public.care_relationships r
-          JOIN public.users p ON p.id = r.patient_id
-         WHERE r.doctor_id = actor AND r.patient_id = subject
-           AND r.status = 'active' AND r.from_at <= now() AND now() < r.until
-           AND p.email_verified_at IS NOT NULL AND p.erased_at IS NULL)
-       AND coalesce((
-        SELECT c.granted AND c.withdrawn_at IS NULL
-          FROM public.consents c
-         WHERE c.user_id = subject AND c.purpose = 'data_processing'
-         ORDER BY c.created_at DESC, c.id DESC LIMIT 1), true)
-    THEN
-        RETURN true;
-    END IF;
-
-    IF actor_role = 'admin' AND EXISTS (
-        SELECT FROM public.hm_settings s
-         WHERE s.name = 'admin_phi' AND s.value = 'all')
-    THEN
-        RETURN true;
-    END IF;
-
-    RETURN verb = 'read' AND EXISTS (
-        SELECT FROM public.break_glass_grants g
-         WHERE g.actor_id = actor AND g.user_id = subject
-           AND g.ended_at IS NULL AND now() < g.expires_at);
+    -- One statement: a list asks once per row.
+    RETURN coalesce((
+        SELECT CASE u.role
+            WHEN 'doctor' THEN EXISTS (
+                SELECT FROM public.care_relationships r
+                  JOIN public.users p ON p.id = r.patient_id
+                 WHERE r.doctor_id = actor AND r.patient_id = subject
+                   AND r.status = 'active'
+                   AND r.from_at <= now() AND now() < r.until
+                   AND p.email_verified_at IS NOT NULL
+                   AND p.erased_at IS NULL)
+               AND coalesce((
+                SELECT c.granted AND c.withdrawn_at IS NULL
+                  FROM public.consents c
+                 WHERE c.user_id = subject AND c.purpose = 'data_processing'
+                 ORDER BY c.created_at DESC, c.id DESC LIMIT 1), true)
+            WHEN 'admin' THEN EXISTS (
+                SELECT FROM public.hm_settings s
+                 WHERE s.name = 'admin_phi' AND s.value = 'all')
+            ELSE false
+            END
+            OR (verb = 'read' AND u.role IN ('doctor', 'admin') AND EXISTS (
+                SELECT FROM public.break_glass_grants g
+                 WHERE g.actor_id = actor AND g.user_id = subject
+                   AND g.ended_at IS NULL AND now() < g.expires_at))
+          FROM public.users u
+         WHERE u.id = actor AND u.is_active AND u.erased_at IS NULL), false);
 END
 $$;
 
