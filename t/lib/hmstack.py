@@ -216,84 +216,42 @@ insert into care_relationships (id, patient_id, doctor_id, status,
 
     # --- processes ---
 
-    def pids(self, what):
-        """
-        nginx-master, nginx (workers), postgres (postmaster), redis, worker:
-        by /proc, told from other stacks on this machine by the state folder
-        or the Unix sockets' folder in the command line of the parent.
-        """
-        procs = {}
+    def pid_of(self, name):
+        """nginx (the master), postgres, redis, worker: by its pid file."""
+        folder = self.env.get("HEALTHMATE_PIDS",
+                              os.path.join(self.real, "pids"))
+        return int(open(os.path.join(folder, name + ".pid")).read())
+
+    def children(self, parent, starts):
+        out = []
         for d in os.listdir("/proc"):
             if not d.isdigit():
                 continue
             try:
+                stat = open("/proc/%s/stat" % d).read().rpartition(")")[2]
                 cmd = open("/proc/%s/cmdline" % d, "rb").read() \
-                    .replace(b"\0", b" ").decode(errors="replace").strip()
-                stat = open("/proc/%s/stat" % d).read()
-                ppid = int(stat.rpartition(")")[2].split()[1])
-                if stat.rpartition(")")[2].split()[0] == "Z":
-                    continue
-            except (OSError, ValueError, IndexError):
-                continue
-            procs[int(d)] = (ppid, cmd)
-
-        marks = [self.real, self.home, self.env.get("PGHOST", "\0")]
-
-        def ours(pid):
-            return any(m in procs[pid][1] for m in marks) \
-                or any(m in self._openers(pid) for m in marks)
-
-        if what == "nginx-master":
-            return [p for p, (_, c) in procs.items()
-                    if c.startswith("nginx: master") and ours(p)]
-        if what in ("nginx", "nginx-old"):
-            masters = set(self.pids("nginx-master"))
-            down = [p for p, (pp, c) in procs.items() if pp in masters
-                    and c.startswith("nginx: worker")]
-            old = [p for p in down if "shutting down" in procs[p][1]]
-            return old if what == "nginx-old" \
-                else [p for p in down if p not in old]
-        if what == "postgres":
-            f = [p for p in glob.glob(self.real + "/**/postmaster.pid",
-                                      recursive=True)]
-            return [int(open(x).readline()) for x in f]
-        if what == "redis":
-            return [p for p, (_, c) in procs.items()
-                    if "redis-server" in c and ours(p)]
-        if what == "worker":
-            return [p for p, (_, c) in procs.items()
-                    if "healthmate-worker" in c and ours(p)]
-        raise KeyError(what)
-
-    def _openers(self, pid):
-        out = []
-        for link in ("cwd",):
-            try:
-                out.append(os.readlink("/proc/%d/%s" % (pid, link)))
+                    .replace(b"\0", b" ").decode(errors="replace")
             except OSError:
-                pass
-        try:
-            for fd in os.listdir("/proc/%d/fd" % pid):
-                try:
-                    out.append(os.readlink("/proc/%d/fd/%s" % (pid, fd)))
-                except OSError:
-                    pass
-        except OSError:
-            pass
-        try:
-            out.append(open("/proc/%d/environ" % pid, "rb").read()
-                       .decode(errors="replace"))
-        except OSError:
-            pass
-        return "\n".join(out)
+                continue
+            f = stat.split()
+            if f[0] != "Z" and int(f[1]) == parent \
+                    and cmd.startswith(starts):
+                out.append((int(d), cmd))
+        return out
 
-    def master(self):
-        m = self.pids("nginx-master")
-        assert len(m) == 1, "nginx masters of this stack: %r" % m
-        return m[0]
+    def nginx_workers(self, old=None):
+        """Workers; old True: only those shutting down, False: the others."""
+        w = self.children(self.pid_of("nginx"), "nginx: worker")
+        return [p for p, c in w
+                if old is None or ("shutting down" in c) == old]
+
+    def backends(self, role="hm_api"):
+        return [int(x) for x in self.psql(
+            "select pid from pg_stat_activity where usename = '%s'"
+            % role).split()]
 
     def hup(self):
-        os.kill(self.master(), signal.SIGHUP)
+        os.kill(self.pid_of("nginx"), signal.SIGHUP)
 
     def pg_accepts(self):
         r = subprocess.run(["psql", "-XAtqc", "select 1"],
