@@ -20,12 +20,14 @@ LIB      = $(BUILD)/libhealthmate.a
 UNIT_SRC = $(wildcard t/unit/*_test.c)
 UNIT_BIN = $(UNIT_SRC:t/unit/%.c=$(BUILD)/unit/%)
 
-WORKER_SRC = $(wildcard worker/*.c)
-WORKER_OBJ = $(WORKER_SRC:%.c=$(BUILD)/%.o)
-WORKER     = $(BUILD)/healthmate-worker
+FUZZ_SRC = $(wildcard fuzz/*.c)
+FUZZ_BIN = $(FUZZ_SRC:fuzz/%.c=$(BUILD)/fuzz/%)
+FUZZ_OBJ = $(LIB_SRC:%.c=$(BUILD)/fuzz/obj/%.o)
+FUZZ_CC  = clang -std=gnu11 -g -O1 -fno-omit-frame-pointer
+FUZZ_SAN = -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FUZZ_SECONDS ?= 60
 
-CLI_SRC  = $(wildcard cli/*.c)
-CLI_OBJ  = $(CLI_SRC:%.c=$(BUILD)/%.o)
+WORKER   = $(BUILD)/healthmate-worker
 CLI      = $(BUILD)/healthmate
 
 QUERIES  = $(wildcard sql/queries/*.sql)
@@ -69,24 +71,8 @@ $(BUILD)/%.o: %.c | $(GEN)
 	@mkdir -p $(dir $@)
 	$(CC) $(CPPFLAGS) $(PG_INC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# The recipe of one part is skipped, with a line, while the part is absent.
 module: $(LIB) $(GEN)
-	$(if $(wildcard ngx_healthmate_module/*.c),@tools/build-module,\
-	@echo "absent: ngx_healthmate_module/*.c")
-
-worker: $(if $(WORKER_SRC),$(WORKER))
-	$(if $(WORKER_SRC),,@echo "absent: worker/*.c")
-
-cli: $(if $(CLI_SRC),$(CLI))
-	$(if $(CLI_SRC),,@echo "absent: cli/*.c")
-
-$(WORKER): $(WORKER_OBJ) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(WORKER_OBJ) $(LIB) \
-		-lpq -lhiredis -lcurl $(LIB_LIBS)
-
-$(CLI): $(CLI_OBJ) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) $(LIB) \
-		-lpq -lcurl $(LIB_LIBS)
+	@tools/build-module
 
 $(BUILD)/unit/%: t/unit/%.c $(LIB)
 	@mkdir -p $(dir $@)
@@ -110,8 +96,26 @@ bench: all
 asan: $(LIB) $(GEN)
 	@tools/build-asan
 
-fuzz: $(LIB)
-	@$(MAKE) -C fuzz
+# Each fuzzer for FUZZ_SECONDS, over its corpus when there is one.
+fuzz: $(FUZZ_BIN)
+	@for f in $(FUZZ_BIN); do \
+		d=$(BUILD)/fuzz/corpus/$$(basename $$f); mkdir -p $$d; \
+		s=fuzz/corpus/$$(basename $$f); [ -d $$s ] || s=; \
+		echo "fuzz: $$f"; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
+			-print_final_stats=0 -artifact_prefix=$(BUILD)/fuzz/ \
+			$$d $$s || exit 1; \
+	done
+
+$(BUILD)/fuzz/obj/%.o: %.c | $(GEN)
+	@mkdir -p $(dir $@)
+	@$(FUZZ_CC) $(CPPFLAGS) $(PG_INC) $(FUZZ_SAN) -fsanitize=fuzzer-no-link \
+		-MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz/%: fuzz/%.c $(FUZZ_OBJ)
+	@mkdir -p $(dir $@)
+	@$(FUZZ_CC) $(CPPFLAGS) $(PG_INC) $(FUZZ_SAN) -fsanitize=fuzzer \
+		-o $@ $< $(FUZZ_OBJ) $(LIB_LIBS)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/healthmate
@@ -122,4 +126,7 @@ install: all
 clean:
 	rm -rf $(BUILD)
 
--include $(LIB_OBJ:.o=.d) $(WORKER_OBJ:.o=.d) $(CLI_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d)
+
+# The rooms' own rules.
+-include worker/worker.mk cli/cli.mk
