@@ -32,6 +32,7 @@
 #include "hm_fault.h"
 #include "hm_json.h"
 #include "hm_time.h"
+#include "hm_uuid.h"
 
 
 #define HMC_DEPTH_MAX   256
@@ -848,7 +849,8 @@ static hm_rc_t
 hmc_observation_judge(hm_mem_t *mem, json_t *resource, hm_str_t url,
     hmc_observation_t *out)
 {
-    hm_str_t  status;
+    hm_str_t   status;
+    hm_uuid_t  uuid;
 
     out->metric = hmc_concept(json_object_get(resource, "code"), &out->code,
                               &out->display);
@@ -873,10 +875,13 @@ hmc_observation_judge(hm_mem_t *mem, json_t *resource, hm_str_t url,
 
     out->id = hmc_member(resource, "id");
 
-    if (out->id.data == NULL && url.len > 9
-        && memcmp(url.data, "urn:uuid:", 9) == 0)
+    /* the url is raw text of the file: only a UUID is taken from it */
+    if (out->id.data == NULL && url.len == 9 + HM_UUID_TEXT
+        && memcmp(url.data, "urn:uuid:", 9) == 0
+        && hm_uuid_parse(&uuid, (hm_str_t) { HM_UUID_TEXT, url.data + 9 })
+           == HM_OK)
     {
-        out->id = (hm_str_t) { url.len - 9, url.data + 9 };
+        out->id = (hm_str_t) { HM_UUID_TEXT, url.data + 9 };
     }
 
     if (out->id.len == 0) {
