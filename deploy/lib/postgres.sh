@@ -29,8 +29,10 @@ hm_pg_ident() {
 
 hm_pg_config() {
     T_DATA=$HM_STATE/pg T_CONF=$HM_CONF T_SOCKET=$HM_SOCK/pg
-    T_PIDS=$HM_PIDS
-    export T_DATA T_CONF T_SOCKET T_PIDS
+    # In a chroot or a container /dev/shm may be root's alone.
+    T_SHM=posix
+    as $U_PG test -w /dev/shm || T_SHM=sysv
+    export T_DATA T_CONF T_SOCKET T_SHM
     render "$HM_ROOT/deploy/conf/postgresql.conf" "$HM_CONF/postgresql.conf"
     render "$HM_ROOT/deploy/conf/pg_hba.conf" "$HM_CONF/pg_hba.conf"
     hm_pg_ident >"$HM_CONF/pg_ident.conf"
