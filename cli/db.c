@@ -27,7 +27,7 @@ static hm_rc_t hmc_audit_key(hmc_db_t *db, hm_usec_t now, uint32_t *month,
 static hm_rc_t hmc_audit_key_read(hmc_db_t *db, uint32_t month,
     unsigned char key[HM_KEY_LEN]);
 static hm_str_t hmc_audit_origin(const unsigned char key[HM_KEY_LEN],
-    uint32_t month, const hm_uuid_t *shard);
+    uint32_t month, hm_usec_t at);
 
 
 static void
@@ -303,7 +303,10 @@ hmc_audit(hmc_db_t *db, unsigned resource, const hm_uuid_t *subject,
     hmc_params_t   p;
     unsigned char  key[HM_KEY_LEN];
 
+    /* the row's time is part of what its origin is sealed to, and times are
+     * written with milliseconds */
     now = hm_now();
+    now -= now % 1000;
 
     if (hmc_audit_key(db, now, &month, key) != HM_OK
         || hmc_audit_open(db) != HM_OK)
@@ -311,7 +314,7 @@ hmc_audit(hmc_db_t *db, unsigned resource, const hm_uuid_t *subject,
         return HM_ERROR;
     }
 
-    origin = hmc_audit_origin(key, month, &db->shard);
+    origin = hmc_audit_origin(key, month, now);
     hm_wipe(key, sizeof(key));
 
     if (origin.data == NULL) {
@@ -432,10 +435,15 @@ hmc_audit_key_read(hmc_db_t *db, uint32_t month, unsigned char key[HM_KEY_LEN])
 }
 
 
+/*
+ * An audit row has no id: what stands in for it is its time and the end of
+ * its actor's id, here nobody's, as in the module (ngx_hm_audit_origin).
+ */
 static hm_str_t
 hmc_audit_origin(const unsigned char key[HM_KEY_LEN], uint32_t month,
-    const hm_uuid_t *shard)
+    hm_usec_t at)
 {
+    int            i;
     char           reason[256];
     size_t         len;
     hm_buf_t       b;
@@ -451,8 +459,12 @@ hmc_audit_origin(const unsigned char key[HM_KEY_LEN], uint32_t month,
 
     place.table = "audit_logs";
     place.column = "origin";
-    place.row = *shard;
+    place.row = hm_nil_uuid;
     place.owner = hm_nil_uuid;
+
+    for (i = 0; i < 8; i++) {
+        place.row.b[i] = (unsigned char) ((uint64_t) at >> (56 - 8 * i));
+    }
 
     out.data = b.failed ? NULL : malloc(hm_sealed_len(hm_buf_len(&b)));
 
