@@ -2,9 +2,9 @@
  * hm_json: the one door through which JSON comes in.
  *
  * DESIGN.  jansson is strict about most things (UTF-8, lone surrogates,
- * trailing bytes, \u0000, numbers too large).  Two things are ours: keys that
- * occur twice are refused (two readers of one document must not disagree),
- * and depth is counted before jansson sees the text, because its own bound
+ * trailing bytes, \u0000, numbers too large).  Three things are ours: keys
+ * that occur twice are refused (two readers of one document must not
+ * disagree), so is a NUL byte anywhere, and depth is counted before jansson sees the text, because its own bound
  * is 2048 frames of recursion.  The count only has to know strings from
  * brackets; whether the text is JSON at all is then jansson's to say.
  *
@@ -56,6 +56,13 @@ hm_json_parse(hm_str_t text, hm_str_t *reason)
 
     if (text.len == 0) {
         *reason = HM_STR("the text is empty");
+        return NULL;
+    }
+
+    /* jansson passes over a NUL byte between tokens */
+
+    if (memchr(text.data, '\0', text.len) != NULL) {
+        *reason = HM_STR("a NUL character");
         return NULL;
     }
 
