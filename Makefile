@@ -36,7 +36,7 @@ GEN      = $(if $(wildcard tools/gen-sql),$(BUILD)/gen/hm_sql.h)
 DESTDIR ?=
 PREFIX  ?= /usr/local
 
-.PHONY: all help lib gen module worker cli unit lint run up down test \
+.PHONY: all help lib gen module worker cli unit unit-build lint run up down test \
 	test-long bench asan fuzz install clean
 
 all: lib module worker cli
@@ -77,6 +77,8 @@ module: $(LIB) $(GEN)
 $(BUILD)/unit/%: t/unit/%.c $(LIB)
 	@mkdir -p $(dir $@)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $< $(LIB) -lcmocka $(LIB_LIBS)
+
+unit-build: $(UNIT_BIN)
 
 unit: $(UNIT_BIN)
 	@for t in $(UNIT_BIN); do $$t || exit 1; done
