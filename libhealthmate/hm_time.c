@@ -171,16 +171,18 @@ hm_time_offset(int *seconds, unsigned char *p, unsigned char *end)
 void
 hm_time_format(hm_usec_t t, char out[HM_TIME_TEXT])
 {
-    int64_t   sec, days;
+    int64_t   sec, rest, days;
     unsigned  ms, day;
 
     sec = t / HM_USEC;
+    rest = t % HM_USEC;
 
-    if (t % HM_USEC < 0) {
+    if (rest < 0) {
+        rest += HM_USEC;
         sec--;
     }
 
-    ms = (unsigned) ((t - sec * HM_USEC) / 1000);
+    ms = (unsigned) (rest / 1000);
 
     if (sec < HM_TIME_MIN) {
         sec = HM_TIME_MIN;
