@@ -36,6 +36,8 @@ def sink():
 def run(tmp_path):
     def call(*args, sink=None, **env):
         full = {"PATH": os.environ["PATH"], "HEALTHMATE_HOME": str(tmp_path)}
+        if "ASAN_OPTIONS" in os.environ:
+            full["ASAN_OPTIONS"] = os.environ["ASAN_OPTIONS"]
         if sink is not None:
             full["HEALTHMATE_URL"] = sink.url
             full["HEALTHMATE_PASSWORD"] = sink.password
