@@ -22,7 +22,8 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     # What the rest of the run collected is judged last.  Suites that kill
-    # processes come before it, but after those that only ask.
+    # processes come before it, but after those that only ask; the limiter's
+    # has a stack of its own.
     def rank(item):
         p = str(item.fspath)
         if item.name.startswith("test_zz_"):

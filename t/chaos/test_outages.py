@@ -115,6 +115,7 @@ def test_redis_is_wiped(stack, user):
     """Streams are hints: with all of them gone the sweeper rings again."""
     import subprocess
     sock = stack.env["REDIS_URL"].partition("://")[2].partition("?")[0]
+    sock = sock[sock.index("/", sock.rfind("@") + 1):]
     key = os.path.join(stack.real, "keys", "redis-admin")
     if not os.path.exists(key):
         pytest.skip("no password of the Redis administrator")

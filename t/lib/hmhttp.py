@@ -219,8 +219,10 @@ def problem_faults(p, r):
 class Conn:
     """One keep-alive connection with the project's retry rule."""
 
-    def __init__(self, port, tls=False, host="127.0.0.1", timeout=30):
+    def __init__(self, port, tls=False, host="127.0.0.1", timeout=30,
+                 source=None):
         self.port, self.tls, self.host = port, tls, host
+        self.source = (source, 0) if source else None
         self.timeout = timeout
         self.c = None
         self.used = False
@@ -237,10 +239,12 @@ class Conn:
             ctx.check_hostname = False
             ctx.verify_mode = ssl.CERT_NONE
             self.c = http.client.HTTPSConnection(
-                self.host, self.port, timeout=self.timeout, context=ctx)
+                self.host, self.port, timeout=self.timeout, context=ctx,
+                source_address=self.source)
         else:
             self.c = http.client.HTTPConnection(
-                self.host, self.port, timeout=self.timeout)
+                self.host, self.port, timeout=self.timeout,
+                source_address=self.source)
         self.used = False
         self.c.connect()
         self.c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -285,9 +289,11 @@ class Conn:
 class Client:
     """A caller: token, cookie, one connection per thread."""
 
-    def __init__(self, stack, token=None, tls=False, cookie=None):
+    def __init__(self, stack, token=None, tls=False, cookie=None,
+                 source=None):
         self.stack, self.token, self.tls, self.cookie = \
             stack, token, tls, cookie
+        self.source = source
         self.user = None
         self.session = None
         self.email = None
@@ -298,7 +304,8 @@ class Client:
         c = getattr(self._local, "conn", None)
         if c is None:
             port = self.stack.https if self.tls else self.stack.http
-            c = self._local.conn = Conn(port, self.tls)
+            c = self._local.conn = Conn(port, self.tls,
+                                         source=self.source)
         return c
 
     @property

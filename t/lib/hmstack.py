@@ -29,8 +29,9 @@ PASSWORD = "correct horse battery"
 
 
 class Stack:
-    def __init__(self):
+    def __init__(self, limits="off"):
         self.own = False
+        self.limits = limits
         self.env = {}
         self.seq = 0
 
@@ -38,7 +39,7 @@ class Stack:
 
     def start(self):
         home = os.environ.get("HEALTHMATE_TEST_HOME")
-        if home:
+        if home and self.limits == "off":
             self.home = home
         else:
             self.own = True
@@ -47,7 +48,7 @@ class Stack:
             self.top, self.home = top, os.path.join(top, "run")
             self.up(dict(HEALTHMATE_HTTP_PORT=str(hmhttp.free_port()),
                          HEALTHMATE_HTTPS_PORT=str(hmhttp.free_port()),
-                         HEALTHMATE_LIMITS="off"))
+                         HEALTHMATE_LIMITS=self.limits))
         self.read_env()
 
     def door(self, name, extra=None, timeout=900):
@@ -55,7 +56,7 @@ class Stack:
         if self.env:
             env.update(HEALTHMATE_HTTP_PORT=str(self.http),
                        HEALTHMATE_HTTPS_PORT=str(self.https),
-                       HEALTHMATE_LIMITS="off")
+                       HEALTHMATE_LIMITS=self.limits)
         env.update(extra or {})
         return subprocess.run(
             [os.path.join(ROOT, "deploy", name)], env=env, cwd=ROOT,
@@ -134,11 +135,12 @@ class Stack:
     def client(self, tls=False):
         return hmhttp.Client(self, tls=tls)
 
-    def new_user(self, role=None, verified=False, tls=False, **extra):
+    def new_user(self, role=None, verified=False, tls=False, source=None,
+                 **extra):
         self.seq += 1
         email = "t%d-%d-%s@example.org" % (
             os.getpid(), self.seq, os.urandom(3).hex())
-        c = hmhttp.Client(self, tls=tls)
+        c = hmhttp.Client(self, tls=tls, source=source)
         doc = {"email": email, "password": PASSWORD,
                "full_name": "Test Person", "accept_terms": True,
                "fingerprint": False}
