@@ -289,43 +289,67 @@ hmc_check_keys(hmc_check_t *check)
 }
 
 
-/* REDIS_URL is unix:///path?user=U&password_file=P */
-static bool
-hmc_redis_url(const char *url, char *path, char *user, char *file,
-    size_t size)
-{
-    size_t       n;
-    const char  *q, *end;
+typedef struct {
+    char   path[512];
+    char   user[128];                    /* empty: the default user */
+    char   password[512];
+    char   file[512];                    /* of the password */
+} hmc_redis_t;
 
-    user[0] = file[0] = '\0';
+
+static void
+hmc_redis_part(char *to, size_t size, const char *from, const char *end)
+{
+    snprintf(to, size, "%.*s", (int) (end - from), from);
+}
+
+
+/*
+ * REDIS_URL: unix://user:password@/path, or
+ * unix:///path?user=U&password_file=F
+ */
+static bool
+hmc_redis_url(const char *url, hmc_redis_t *r)
+{
+    const char  *p, *q, *end;
+
+    memset(r, 0, sizeof(hmc_redis_t));
 
     if (strncmp(url, "unix://", 7) != 0) {
         return false;
     }
 
-    url += 7;
-    n = strcspn(url, "?");
+    p = url + 7;
+    end = strchr(p, '@');
 
-    if (n == 0 || n >= size) {
-        return false;
+    if (*p != '/' && end != NULL) {
+        q = memchr(p, ':', (size_t) (end - p));
+
+        hmc_redis_part(r->user, sizeof(r->user), p, q != NULL ? q : end);
+
+        if (q != NULL) {
+            hmc_redis_part(r->password, sizeof(r->password), q + 1, end);
+        }
+
+        p = end + 1;
     }
 
-    memcpy(path, url, n);
-    path[n] = '\0';
+    end = p + strcspn(p, "?");
+    hmc_redis_part(r->path, sizeof(r->path), p, end);
 
-    for (q = url + n; *q == '?' || *q == '&'; q = end) {
+    for (q = end; *q == '?' || *q == '&'; q = end) {
         q++;
         end = q + strcspn(q, "&");
 
         if (strncmp(q, "user=", 5) == 0) {
-            snprintf(user, size, "%.*s", (int) (end - q - 5), q + 5);
+            hmc_redis_part(r->user, sizeof(r->user), q + 5, end);
 
         } else if (strncmp(q, "password_file=", 14) == 0) {
-            snprintf(file, size, "%.*s", (int) (end - q - 14), q + 14);
+            hmc_redis_part(r->file, sizeof(r->file), q + 14, end);
         }
     }
 
-    return true;
+    return r->path[0] == '/';
 }
 
 
@@ -344,7 +368,7 @@ hmc_redis_connect(const char *path)
         return -1;
     }
 
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
 
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
@@ -408,88 +432,95 @@ hmc_redis_say(int fd, const char *const *words, char *reply, size_t size)
 
 
 static bool
-hmc_redis_password(const char *file, char *password, size_t size)
+hmc_redis_password(hmc_redis_t *r)
 {
     FILE  *f;
 
-    password[0] = '\0';
-
-    if (file[0] == '\0') {
+    if (r->file[0] == '\0') {
         return true;
     }
 
-    f = fopen(file, "r");
+    f = fopen(r->file, "r");
     if (f == NULL) {
         return false;
     }
 
-    if (fgets(password, (int) size, f) == NULL) {
-        password[0] = '\0';
+    if (fgets(r->password, sizeof(r->password), f) == NULL) {
+        r->password[0] = '\0';
     }
 
-    password[strcspn(password, "\r\n")] = '\0';
+    r->password[strcspn(r->password, "\r\n")] = '\0';
     fclose(f);
 
     return true;
 }
 
 
+/* What Redis says in the end; NULL: nothing. */
+static const char *
+hmc_redis_talk(int fd, hmc_redis_t *r, char *reply, size_t size)
+{
+    const char  *said;
+    const char  *ping[] = { "PING", NULL };
+    const char  *auth[] = { "AUTH", r->user, r->password, NULL };
+
+    if (r->user[0] != '\0') {
+
+        if (!hmc_redis_password(r)) {
+            return "-the password file cannot be read";
+        }
+
+        said = hmc_redis_say(fd, auth, reply, size);
+
+        if (said == NULL || said[0] == '-') {
+            return said;
+        }
+    }
+
+    return hmc_redis_say(fd, ping, reply, size);
+}
+
+
 static bool
 hmc_check_redis(hmc_check_t *check)
 {
-    int          fd;
-    bool         good;
-    char         path[512], user[512], file[512], password[512], reply[512];
-    const char  *url, *said;
+    int           fd;
+    bool          good;
+    char          reply[512];
+    const char   *url, *said;
+    hmc_redis_t   r;
 
     url = hmc_conf("REDIS_URL");
 
-    if (url == NULL || !hmc_redis_url(url, path, user, file, sizeof(path))) {
+    if (url == NULL || !hmc_redis_url(url, &r)) {
         hmc_said(check, "REDIS_URL is %s", url == NULL ? "not set"
                                                        : "no unix:// address");
         hmc_way_out(check, "set it, or HEALTHMATE_HOME to a running stack");
         return false;
     }
 
-    fd = hmc_redis_connect(path);
+    fd = hmc_redis_connect(r.path);
     if (fd < 0) {
-        hmc_said(check, "%s: %s", path, strerror(errno));
+        hmc_said(check, "%s: %s", r.path, strerror(errno));
         hmc_way_out(check, "deploy/up starts it");
         return false;
     }
 
-    said = "";
-
-    if (user[0] != '\0') {
-        if (hmc_redis_password(file, password, sizeof(password))) {
-            const char  *auth[] = { "AUTH", user, password, NULL };
-
-            said = hmc_redis_say(fd, auth, reply, sizeof(reply));
-            hm_wipe(password, sizeof(password));
-
-        } else {
-            said = "-the password file cannot be read";
-        }
-    }
-
-    if (said != NULL && said[0] != '-') {
-        const char  *ping[] = { "PING", NULL };
-
-        said = hmc_redis_say(fd, ping, reply, sizeof(reply));
-    }
-
+    said = hmc_redis_talk(fd, &r, reply, sizeof(reply));
+    hm_wipe(r.password, sizeof(r.password));
     close(fd);
 
     /* NOPERM comes from a server that knows us: PING is not in our ACL */
     good = said != NULL && (said[0] == '+' || strncmp(said, "-NOPERM", 7) == 0);
 
     if (good) {
-        hmc_said(check, "%s as %s", path, user[0] != '\0' ? user : "default");
+        hmc_said(check, "%s as %s", r.path,
+                 r.user[0] != '\0' ? r.user : "default");
 
     } else {
-        hmc_said(check, "%s: %s", path, said != NULL ? said : "no reply");
-        hmc_way_out(check, "the user and the password file of REDIS_URL must "
-                    "be those of Redis's ACL");
+        hmc_said(check, "%s: %s", r.path, said != NULL ? said : "no reply");
+        hmc_way_out(check, "the user and the password of REDIS_URL must be "
+                    "those of Redis's ACL");
     }
 
     return good;

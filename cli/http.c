@@ -110,7 +110,7 @@ hmc_http_open(const char *base)
     curl_easy_setopt(http->curl, CURLOPT_HEADERFUNCTION, hmc_http_header);
     curl_easy_setopt(http->curl, CURLOPT_HEADERDATA, http);
 
-    ca = hmc_conf("HEALTHMATE_CA_FILE");
+    ca = hmc_conf("HEALTHMATE_CA");
     if (ca != NULL) {
         curl_easy_setopt(http->curl, CURLOPT_CAINFO, ca);
     }

@@ -56,7 +56,8 @@ hmc_jobs(int argc, char **argv)
 
     if (hmc_db_open(&db, false) == HM_OK) {
         result = hmc_db_query(&db,
-            "select kind, state, jobs from hm_job_counts() order by 1, 2", NULL);
+            "select kind, state, jobs from hm_job_counts() order by 1, 2",
+            NULL);
     }
 
     if (result == NULL) {
