@@ -74,9 +74,8 @@ hm_place() {
     if hm_is_root; then
         HM_SOCK=/run/healthmate/$HM_KEY
     else
-        HM_SOCK=${XDG_RUNTIME_DIR:-/tmp/healthmate-$(id -u)}
-        [ -d "$HM_SOCK" ] || HM_SOCK=/tmp/healthmate-$(id -u)
-        HM_SOCK=$HM_SOCK/healthmate/$HM_KEY
+        # Not $XDG_RUNTIME_DIR: it ends with the login session.
+        HM_SOCK=/tmp/healthmate-$(id -u)/$HM_KEY
     fi
 }
 
@@ -106,13 +105,15 @@ as() {
 # One deploy script at a time works on one stack.  Descriptor 9 holds the
 # lock; whatever stays running is started with 9>&-.
 hm_lock() {
-    mkdir -p "$(dirname "$HM_HOME")"
-    _l=/tmp/.healthmate-$(id -u)-$HM_KEY.lock
+    _l=$(dirname "$HM_SOCK")
     if hm_is_root; then
-        mkdir -p /run/healthmate
-        _l=/run/healthmate/$HM_KEY.lock
+        mkdir -p "$_l"
+    else
+        mkdir -p -m 700 "$_l"
+        # /tmp is everybody's: someone may have been there before us.
+        [ ! -L "$_l" ] && [ -O "$_l" ] || die "$_l is not ours"
     fi
-    exec 9>"$_l"
+    exec 9>"$_l/$HM_KEY.lock"
     flock -w 900 9 || die "another deploy script works on $HM_HOME"
 }
 

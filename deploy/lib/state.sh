@@ -99,12 +99,7 @@ hm_folder() {    # path owner group mode
 
 # /run is emptied at boot, so this runs at each start.
 hm_make_sockets() {
-    mkdir -p "$(dirname "$HM_SOCK")"
-    if hm_is_root; then
-        chmod 755 /run/healthmate
-    else
-        chmod 700 "$(dirname "$HM_SOCK")"
-    fi
+    if hm_is_root; then chmod 755 /run/healthmate; fi
     hm_folder "$HM_SOCK" root $G_ALL 750
     # setgid: what is made in there belongs to the group.
     hm_folder "$HM_SOCK/pg" $U_PG $G_ALL 2750
