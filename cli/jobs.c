@@ -70,7 +70,7 @@ hmc_jobs(int argc, char **argv)
         hmc_jobs_json(result);
 
     } else if (PQntuples(result) == 0) {
-        puts("no jobs");
+        puts("no job is waiting, running or dead");
 
     } else {
         for (i = 0; i < PQntuples(result); i++) {
