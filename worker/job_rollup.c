@@ -235,6 +235,10 @@ hmw_rollup_turn(hmw_rollup_t *r)
     got = *PQgetvalue(res, 0, 0) == 't';
     PQclear(res);
 
+    if (!got) {
+        r->job->cause = "busy";
+    }
+
     return got ? HMW_DONE : HMW_BUSY;
 }
 

@@ -153,7 +153,10 @@ hmw_check(hmw_conf_t *conf, bool only)
 
     if (rc == HM_DECLINED || (rc == HM_AGAIN && only)) {
         fprintf(stderr, "healthmate-worker: %s%s\n", reason,
-                rc == HM_AGAIN ? " (it may come later)" : "");
+                rc == HM_AGAIN ? " (only a warning)" : "");
+
+    } else if (rc == HM_AGAIN) {
+        hmw_log(HMW_WARN, "redis.unchecked", NULL, "%s", reason);
     }
 
     return rc == HM_DECLINED ? HM_DECLINED : HM_OK;
