@@ -128,13 +128,19 @@ hm_pid() {
     printf '%s\n' "$_pid"
 }
 
+# A zombie counts as gone: not every container's init reaps at once.
+hm_alive() {
+    kill -0 "$1" 2>/dev/null \
+        && [ -n "$(tr -d '\0' <"/proc/$1/cmdline" 2>/dev/null)" ]
+}
+
 hm_wait_gone() {    # pid, seconds
-    _n=$(($2 * 10))
-    while [ "$_n" -gt 0 ] && kill -0 "$1" 2>/dev/null; do
-        sleep 0.1
+    _n=$(($2 * 20))
+    while [ "$_n" -gt 0 ] && hm_alive "$1"; do
+        sleep 0.05
         _n=$((_n - 1))
     done
-    ! kill -0 "$1" 2>/dev/null
+    ! hm_alive "$1"
 }
 
 # render TEMPLATE OUT: @NAME@ becomes $T_NAME, which must be set (empty is
