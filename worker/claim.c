@@ -107,8 +107,9 @@ hmw_settle_done(hmw_t *w, hmw_job_t *job)
         "update jobs j set state = case when exists (select from jobs o"
         " where o.unique_key = j.unique_key and o.state in ('ready', 'retry'))"
         " then 'cancelled' else 'retry' end,"
-        " run_at = now() + interval '5 seconds', attempt = attempt - 1, cause = 'again', lease_until = null,"
-        " published_at = null, updated_at = now(), version = version + 1"
+        " run_at = now() + interval '5 seconds', attempt = attempt - 1,"
+        " cause = 'again', lease_until = null, published_at = null,"
+        " updated_at = now(), version = version + 1"
         " where id = $1 and token = $2 and state = 'running'";
 
     if (hmw_db_actor(&w->db, HMW_ACTOR_SWEEPER) != HM_OK) {

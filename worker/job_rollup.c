@@ -17,7 +17,7 @@
  *
  * TWO JOBS OF ONE METRIC would overwrite each other's month with what they
  * had read before.  A transaction lock per person and metric makes them take
- * turns; who does not get it leaves and comes back.
+ * turns; who does not get it for a while leaves and comes back.
  *
  * A WRITER STILL OPEN.  A write leaves its job with ON CONFLICT DO NOTHING,
  * so it can rely on a row that we claimed a moment before it commits, and we
@@ -43,6 +43,7 @@
 #define HMW_TARGETS     (HMW_UNITS * 2)
 #define HMW_WRITES      64               /* sent in one go */
 #define HMW_VALUE_MAX   1024             /* an opened value; they are short */
+#define HMW_TURN_MS     300              /* wait for the metric's turn */
 #define HMW_QUIET_MS    2000             /* wait for open writers */
 
 
@@ -214,32 +215,43 @@ hmw_rollup_key_of(hmw_rollup_t *r)
 }
 
 
+/* Roll-ups are short: waiting a little is cheaper than coming back. */
+
 static hmw_result_t
 hmw_rollup_turn(hmw_rollup_t *r)
 {
     bool         got;
     char         name[192];
+    int64_t      until;
     PGresult    *res;
     const char  *values[1] = { name };
 
     snprintf(name, sizeof(name), "%s:%s:%s", r->key.user_text, r->key.metric,
              r->key.slug_hex);
+    until = hmw_ms() + HMW_TURN_MS;
 
-    res = hmw_db_query(&r->w->db, "turn",
-                       "select pg_try_advisory_xact_lock("
-                       "hashtextextended($1, 3))", 1, values);
-    if (res == NULL) {
-        return HMW_RETRY;
+    for ( ;; ) {
+        res = hmw_db_query(&r->w->db, "turn",
+                           "select pg_try_advisory_xact_lock("
+                           "hashtextextended($1, 3))", 1, values);
+        if (res == NULL) {
+            return HMW_RETRY;
+        }
+
+        got = *PQgetvalue(res, 0, 0) == 't';
+        PQclear(res);
+
+        if (got) {
+            return HMW_DONE;
+        }
+
+        if (hmw_quit || hmw_ms() > until) {
+            r->job->cause = "busy";
+            return HMW_BUSY;
+        }
+
+        hmw_sleep(5);
     }
-
-    got = *PQgetvalue(res, 0, 0) == 't';
-    PQclear(res);
-
-    if (!got) {
-        r->job->cause = "busy";
-    }
-
-    return got ? HMW_DONE : HMW_BUSY;
 }
 
 
