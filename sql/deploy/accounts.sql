@@ -292,6 +292,27 @@ BEGIN
 END
 $$;
 
+-- Counts for the host commands; nothing about a person.
+CREATE FUNCTION hm_user_count() RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT count(*) FROM public.users);
+END
+$$;
+
+CREATE FUNCTION hm_key_status()
+RETURNS TABLE (kek_version int, state text, people bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY SELECT k.kek_version, k.state, count(*)
+                   FROM public.user_keys k GROUP BY k.kek_version, k.state;
+END
+$$;
+
 -- Nobody changes his own role, and only an administrator another's; the host
 -- commands (hm_cli) and the owner of the cluster excepted, or there would
 -- never be a first administrator.
@@ -497,11 +518,15 @@ GRANT EXECUTE ON FUNCTION hm_may(uuid, uuid, text), hm_is_admin(uuid)
     TO :api;
 GRANT EXECUTE ON FUNCTION hm_login_lookup(bytea) TO hm_api, hm_cli;
 GRANT EXECUTE ON FUNCTION hm_session_lookup(uuid) TO hm_api;
+GRANT EXECUTE ON FUNCTION hm_user_count(), hm_key_status() TO hm_cli;
+GRANT SELECT (kek_version, state) ON user_keys TO hm_definer;
 
 RESET ROLE;
 ALTER FUNCTION hm_may(uuid, uuid, text) OWNER TO hm_definer;
 ALTER FUNCTION hm_is_admin(uuid) OWNER TO hm_definer;
 ALTER FUNCTION hm_login_lookup(bytea) OWNER TO hm_definer;
 ALTER FUNCTION hm_session_lookup(uuid) OWNER TO hm_definer;
+ALTER FUNCTION hm_user_count() OWNER TO hm_definer;
+ALTER FUNCTION hm_key_status() OWNER TO hm_definer;
 
 COMMIT;

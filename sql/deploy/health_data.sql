@@ -67,6 +67,9 @@ CREATE POLICY health_data_read ON health_data FOR SELECT TO hm_api, hm_worker
     USING (:own OR :may_read);
 CREATE POLICY health_data_add ON health_data FOR INSERT TO hm_api, hm_worker
     WITH CHECK (:own OR :may_write);
+-- The demo's person, by the host command: it writes, and reads nothing.
+CREATE POLICY health_data_add_cli ON health_data FOR INSERT TO hm_cli
+    WITH CHECK (user_id = hm_actor());
 CREATE POLICY health_data_change ON health_data
     FOR UPDATE TO hm_api, hm_worker USING (:own OR :may_write);
 CREATE POLICY health_data_remove ON health_data
@@ -76,6 +79,7 @@ CREATE POLICY health_data_rollup ON health_data FOR SELECT TO hm_worker
 
 -- Whose, when measured and when received are written once.
 GRANT SELECT, INSERT, DELETE ON health_data TO hm_api, hm_worker;
+GRANT INSERT ON health_data TO hm_cli;
 GRANT UPDATE (updated_at, confidence, dek_version, version, data_type, unit,
               source, value, original, notes, source_id, custom, slug_index,
               dedup_key) ON health_data TO hm_api, hm_worker;

@@ -103,6 +103,12 @@ CREATE POLICY jobs_read ON jobs FOR SELECT TO hm_api, hm_worker
            OR hm_may(hm_actor(), user_id, 'read'));
 CREATE POLICY jobs_add ON jobs FOR INSERT TO hm_api, hm_worker
     WITH CHECK ((:asked) AND state = 'ready' AND attempt = 0 AND token = 0);
+-- SELECT too: ON CONFLICT looks at what is there.
+CREATE POLICY jobs_read_cli ON jobs FOR SELECT TO hm_cli
+    USING (requester = hm_actor());
+CREATE POLICY jobs_add_cli ON jobs FOR INSERT TO hm_cli
+    WITH CHECK (requester = hm_actor() AND state = 'ready' AND attempt = 0
+                AND token = 0);
 CREATE POLICY jobs_finish ON jobs FOR UPDATE TO hm_worker
     USING (requester = hm_actor());
 -- The queue itself: claim, renew, retry, bury.
@@ -119,7 +125,7 @@ CREATE POLICY jobs_old ON jobs FOR DELETE TO hm_worker
     USING (hm_actor() = :retention
            AND finished_at < now() - interval '7 days');
 
-GRANT SELECT, INSERT ON jobs TO hm_api;
+GRANT SELECT, INSERT ON jobs TO hm_api, hm_cli;
 GRANT SELECT, INSERT, DELETE ON jobs TO hm_worker;
 GRANT UPDATE (payload, dek_version, state, run_at, attempt, max_attempts,
               lease_until, token, worker, published_at, progress, cause,

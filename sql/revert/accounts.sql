@@ -10,6 +10,8 @@ DROP FUNCTION hm_login_lookup(bytea);
 DROP TABLE users;
 DROP TABLE system_actors, hm_settings;
 DROP FUNCTION hm_users_role_guard();
+DROP FUNCTION hm_key_status();
+DROP FUNCTION hm_user_count();
 DROP FUNCTION hm_session_lookup(uuid);
 DROP FUNCTION hm_is_admin(uuid);
 DROP FUNCTION hm_may(uuid, uuid, text);
