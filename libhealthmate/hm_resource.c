@@ -40,6 +40,9 @@ static void hm_sql_delete(const hm_resource_t *res, hm_buf_t *b,
     const char *table);
 static void hm_sql_batch(const hm_resource_t *res, hm_buf_t *b,
     const char *table);
+static void hm_sql_latest(const hm_resource_t *res, hm_buf_t *b,
+    const char *table);
+static void hm_sql_idem(const hm_resource_t *res, hm_buf_t *b);
 
 
 static const char  *hm_sql_types[] = {
@@ -133,7 +136,7 @@ hm_field_find(const hm_resource_t *res, const char *name, unsigned *index)
 {
     unsigned                  i;
     static const hm_field_t   common = {
-        "", HM_T_TEXT, HM_F_READ_ONLY, 0, 0, NULL
+        "", HM_T_TEXT, HM_F_READ_ONLY, 0, 0, NULL, NULL
     };
 
     for (i = 0; i < res->nfields; i++) {
@@ -553,6 +556,12 @@ hm_resource_sql(const hm_resource_t *res, hm_buf_t *b, hm_sql_t kind,
     case HM_SQL_BATCH:
         hm_sql_batch(res, b, table);
         break;
+    case HM_SQL_LATEST:
+        hm_sql_latest(res, b, table);
+        break;
+    case HM_SQL_IDEM:
+        hm_sql_idem(res, b);
+        break;
     default:
         return HM_ERROR;
     }
@@ -861,4 +870,53 @@ hm_sql_batch(const hm_resource_t *res, hm_buf_t *b, const char *table)
         " from req r left join ins i on i.dedup_key = r.dedup_key"
         " left join %s h on h.user_id = $2::uuid"
         " and h.dedup_key = r.dedup_key order by r.ord", table);
+}
+
+
+static void
+hm_sql_latest(const hm_resource_t *res, hm_buf_t *b, const char *table)
+{
+    const char  *time = res->fields[res->time_field].name;
+
+    if (res->latest == NULL) {
+        hm_buf_lit(b, "select 1 where $1::uuid is null");
+        return;
+    }
+
+    hm_buf_lit(b, "select ");
+    hm_sql_columns(res, b, "h");
+    hm_buf_printf(b, " from (select distinct on (%s) t.id from %s t"
+        " where t.user_id = $1::uuid order by %s, t.\"%s\" desc,"
+        " t.id desc) l join %s h on h.user_id = $1::uuid and h.id = l.id"
+        " limit 1000", res->latest, table, res->latest, time, table);
+}
+
+
+/*
+ * What a repeated POST gets back, kept in the transaction of the first one:
+ *   1 caller  2 user_id  3 scope  4 body_mac  5 status  6 headers  7 body
+ *   8 dek_version  9 now  10 id of the record
+ * It runs behind the insert.  If that found an equal record nothing is kept
+ * here; if the key is another request's by now, the division fails the
+ * whole transaction, so that nothing is stored twice.
+ */
+static void
+hm_sql_idem(const hm_resource_t *res, hm_buf_t *b)
+{
+    hm_buf_printf(b,
+        "with made as (select 1 from %s t where t.user_id = $2::uuid"
+        " and t.id = $10::uuid), kept as (insert into idempotency_keys"
+        " (caller, user_id, scope, body_mac, status, headers, body,"
+        " dek_version, created_at, expires_at) select $1::uuid, $2::uuid,"
+        " $3::bytea, $4::bytea, $5::int4, $6::bytea, $7::bytea, $8::int4,"
+        " $9::timestamptz, $9::timestamptz + interval '24 hours' from made"
+        " on conflict (caller, user_id, scope) do update set"
+        " body_mac = excluded.body_mac, status = excluded.status,"
+        " headers = excluded.headers, body = excluded.body,"
+        " dek_version = excluded.dek_version,"
+        " created_at = excluded.created_at,"
+        " expires_at = excluded.expires_at"
+        " where idempotency_keys.expires_at <= $9::timestamptz"
+        " returning 1) select case when exists (select 1 from made)"
+        " then 1 / (select count(*) from kept) else 0 end", res->table);
 }

@@ -56,6 +56,8 @@ typedef struct {
     double        min;           /* numbers; characters of a text */
     double        max;
     const char   *meaning;       /* one line, for OpenAPI */
+    const char   *with;          /* a PATCH changes it only together with
+                                    that member; derived ones then, too */
 } hm_field_t;
 
 
@@ -95,6 +97,7 @@ struct hm_resource_s {
     const char         *job_kind;      /* left by each write, or NULL */
     const char         *job_key;       /* SQL of its unique key */
     const char         *filter;        /* SQL of list filters, $6.. */
+    const char         *latest;        /* SQL: latest one of each of these */
 
     void (*prepare)(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
         json_t *body, const hm_record_t *old, hm_usec_t now, hm_faults_t *f,
@@ -164,6 +167,8 @@ typedef enum {
     HM_SQL_UPDATE,
     HM_SQL_DELETE,
     HM_SQL_BATCH,
+    HM_SQL_LATEST,               /* 1 user_id */
+    HM_SQL_IDEM,                 /* see hm_sql_idem() */
     HM_SQL_LAST
 } hm_sql_t;
 

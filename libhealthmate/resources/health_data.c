@@ -49,32 +49,34 @@ static json_t *hm_hd_opened(const hm_value_t *v);
 static const hm_field_t  hm_hd_fields[] = {
 
     { "data_type", HM_T_TEXT, HM_F_REQUIRED|HM_F_IMMUTABLE, 1, 60,
-      "a metric type of GET /health-data/types, or custom:<slug>" },
+      "a metric type of GET /health-data/types, or custom:<slug>", NULL },
 
     { "value", HM_T_JSON, HM_F_REQUIRED|HM_F_SEALED, 0, 0,
-      "a number in the canonical unit; of blood_pressure an object" },
+      "a number in the canonical unit; of blood_pressure an object", NULL },
 
     { "unit", HM_T_TEXT, 0, 1, 32,
-      "UCUM; absent means the canonical unit of the metric" },
+      "UCUM; absent means the canonical unit of the metric", "value" },
 
     { "original", HM_T_JSON, HM_F_READ_ONLY|HM_F_SEALED, 0, 0,
-      "value and unit as they were sent, when they were converted" },
+      "value and unit as they were sent, when they were converted",
+      "value" },
 
     { "timestamp", HM_T_TIME, HM_F_IMMUTABLE, 0, 0,
-      "when it was measured; absent means now" },
+      "when it was measured; absent means now", NULL },
 
-    { "notes", HM_T_TEXT, HM_F_SEALED, 0, 10000, "free text" },
+    { "notes", HM_T_TEXT, HM_F_SEALED, 0, 10000, "free text", NULL },
 
-    { "source", HM_T_TEXT, 0, 1, 64, "where it comes from" },
+    { "source", HM_T_TEXT, 0, 1, 64, "where it comes from", NULL },
 
     { "source_id", HM_T_TEXT, HM_F_SEALED|HM_F_IMMUTABLE|HM_F_WRITE_ONLY,
-      1, 128, "its identity at the source, for de-duplication" },
+      1, 128, "its identity at the source, for de-duplication", NULL },
 
-    { "confidence", HM_T_REAL, 0, 0, 1, "how sure the source is" },
+    { "confidence", HM_T_REAL, 0, 0, 1, "how sure the source is",
+      NULL },
 
-    { "custom", HM_T_JSON, HM_F_SEALED|HM_F_INTERNAL, 0, 0, NULL },
-    { "slug_index", HM_T_BYTES, HM_F_INTERNAL, 0, 0, NULL },
-    { "dedup_key", HM_T_BYTES, HM_F_INTERNAL, 0, 0, NULL }
+    { "custom", HM_T_JSON, HM_F_SEALED|HM_F_INTERNAL, 0, 0, NULL, NULL },
+    { "slug_index", HM_T_BYTES, HM_F_INTERNAL, 0, 0, NULL, NULL },
+    { "dedup_key", HM_T_BYTES, HM_F_INTERNAL, 0, 0, NULL, NULL }
 };
 
 
@@ -98,6 +100,7 @@ const hm_resource_t  hm_health_data = {
         "($6::text[] is null or t.data_type = any ($6::text[])"
         " or t.slug_index = any ($7::bytea[]))"
         " and ($8::text is null or t.source = $8::text)",
+    .latest = "t.data_type, t.slug_index",
     .prepare = hm_hd_prepare,
     .index = hm_hd_index,
     .shown = hm_hd_shown

@@ -1,0 +1,628 @@
+/*
+ * ngx_hm: what the files of the module share.
+ *
+ * The rooms of the module and who may call whom:
+ *
+ *   ngx_http_healthmate_module.c   directives, zones, start and exit
+ *   ngx_hm_request.c               the gate and the single exit
+ *   ngx_hm_routes.c, _router.c     the route table and its look-up
+ *   ngx_hm_auth.c                  token -> principal, token cache
+ *   ngx_hm_limit.c                 rate classes in shared memory
+ *   ngx_hm_body.c                  bodies, read unbuffered into the arena
+ *   ngx_hm_step.c                  the step runner
+ *   ngx_hm_pg.c                    PostgreSQL: connections, lanes, batches
+ *   ngx_hm_audit.c                 group commit of read audits
+ *   ngx_hm_keys.c                  keys of people, loaded when missing
+ *   ngx_hm_redis.c                 the doorbell
+ *   ngx_hm_kdf.c                   password hashing in a thread pool
+ *   ngx_hm_reply.c                 JSON and problem answers
+ *   ngx_hm_crud.c                  the engine behind every hm_resource_t
+ *   ngx_hm_metrics.c               counters in shared memory
+ *   api/api_*.c                    one file for each endpoint family
+ *
+ * Lifetime.  ngx_hm_ctx_t is what a request is to us.  It does not live in
+ * r->pool: an operation may outlast its request (the client left), so the
+ * context comes from a per-worker free list with an arena of its own, and
+ * has two owners, the request and at most one operation in flight.  The
+ * last one to let go frees it and wipes the arena, which held plaintext.
+ */
+
+#ifndef NGX_HM_H
+#define NGX_HM_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include <jansson.h>
+#include <libpq-fe.h>
+
+#include "hm.h"
+#include "hm_buf.h"
+#include "hm_fault.h"
+#include "hm_problem.h"
+#include "hm_uuid.h"
+#include "hm_time.h"
+#include "hm_text.h"
+#include "hm_json.h"
+#include "hm_crypto.h"
+#include "hm_keyring.h"
+#include "hm_jwt.h"
+#include "hm_perm.h"
+#include "hm_password.h"
+#include "hm_metric.h"
+#include "hm_resource.h"
+#include "hm_row.h"
+#include "hm_audit.h"
+#include "hm_job.h"
+
+
+#define NGX_HM_VERSION          "0.1.0"
+
+#define NGX_HM_ARENA            16384
+#define NGX_HM_PARAMS           48
+#define NGX_HM_ARGS             24
+
+typedef struct ngx_hm_ctx_s        ngx_hm_ctx_t;
+typedef struct ngx_hm_route_s      ngx_hm_route_t;
+typedef struct ngx_hm_seg_s        ngx_hm_seg_t;
+typedef struct ngx_hm_main_conf_s  ngx_hm_main_conf_t;
+
+
+/* Steps: what an endpoint is made of. */
+
+typedef enum {
+    NGX_HM_NEXT = 0,             /* run the following step now */
+    NGX_HM_WAIT,                 /* one operation was started */
+    NGX_HM_DONE,                 /* the reply is ready: send it */
+    NGX_HM_FAIL                  /* hm->problem says why */
+} ngx_hm_rc_t;
+
+typedef ngx_hm_rc_t (*ngx_hm_step_pt)(ngx_hm_ctx_t *hm);
+
+
+/* Rate classes of api.md. */
+
+#define NGX_HM_CLASSES(X)                                                     \
+    X(NONE, "none", 0)            X(DEFAULT, "default", 300)                  \
+    X(AUTH, "auth", 10)           X(READ, "data-read", 3000)                  \
+    X(WRITE, "data-write", 1000)  X(INGEST, "ingest", 100000)                 \
+    X(CHAT, "chat", 10)           X(COMPLIANCE, "compliance", 5)              \
+    X(ANALYTICS, "analytics", 60)
+
+typedef enum {
+#define X(id, name, n)  NGX_HM_CLASS_##id,
+    NGX_HM_CLASSES(X)
+#undef X
+    NGX_HM_CLASS_LAST
+} ngx_hm_class_t;
+
+
+typedef enum {
+    NGX_HM_BODY_NONE = 0,        /* a body is refused with 415 */
+    NGX_HM_BODY_JSON,
+    NGX_HM_BODY_PATCH,           /* JSON or merge-patch */
+    NGX_HM_BODY_BATCH,           /* JSON array, or NDJSON streamed */
+    NGX_HM_BODY_ANY              /* ignored (logout, ...) */
+} ngx_hm_body_t;
+
+
+/*
+ * A route.  The path has no parameters but {id}.  With a resource the steps
+ * are the CRUD engine's; `summary` goes into OpenAPI.
+ */
+struct ngx_hm_route_s {
+    ngx_uint_t              method;      /* NGX_HTTP_GET, ... */
+    const char             *path;
+    hm_perm_t               perm;
+    ngx_hm_class_t          rate;
+    hm_audit_action_t       action;
+    hm_audit_resource_t     audit_of;
+    ngx_hm_body_t           body;
+    const hm_resource_t    *resource;
+    const ngx_hm_step_pt   *steps;
+    const char             *query;       /* comma list of known parameters */
+    const char             *tag;
+    const char             *summary;
+};
+
+extern const ngx_hm_route_t  ngx_hm_routes[];
+extern const ngx_uint_t      ngx_hm_nroutes;
+
+
+/* Query parameters, decoded. */
+
+typedef struct {
+    hm_str_t                name;
+    hm_str_t                value;
+} ngx_hm_arg_t;
+
+
+/* PostgreSQL: a segment is one statement (with its context) of a request. */
+
+typedef enum {
+    NGX_HM_LANE_READ = 0,        /* shared Sync, many batches in flight */
+    NGX_HM_LANE_WRITE,           /* group commit: one batch in flight */
+    NGX_HM_LANE_AUDIT,           /* group commit of read audits */
+    NGX_HM_LANE_SOLO,            /* alone in its transaction */
+    NGX_HM_LANE_SLOW,            /* alone, may take its time */
+    NGX_HM_LANE_LAST
+} ngx_hm_lane_t;
+
+#define NGX_HM_ON(lane)   (1u << NGX_HM_LANE_##lane)
+
+typedef enum {
+    NGX_HM_PG_OK = 0,
+    NGX_HM_PG_ERROR,             /* the statement failed: sqlstate */
+    NGX_HM_PG_LOST               /* no connection, or it broke */
+} ngx_hm_pg_rc_t;
+
+typedef void (*ngx_hm_seg_pt)(ngx_hm_seg_t *seg);
+
+struct ngx_hm_seg_s {
+    ngx_queue_t             queue;
+    ngx_hm_lane_t           lane;
+    ngx_uint_t              stmt;
+
+    int                     nparams;
+    const char             *values[NGX_HM_PARAMS];
+    int                     lengths[NGX_HM_PARAMS];
+
+    hm_uuid_t               actor;       /* nil: nobody */
+    int                     seq_param;   /* of shard; seq follows; -1 none */
+    uint32_t                nseq;        /* audit rows it writes */
+
+    /* a second statement of the same transaction; its result is not kept */
+    unsigned                more:1;
+    ngx_uint_t              more_stmt;
+    int                     more_nparams;
+    const char             *more_values[16];
+    int                     more_lengths[16];
+
+    unsigned char           seq_be[8];
+
+    unsigned                queued:1;
+    unsigned                flying:1;
+    unsigned                alone:1;
+    unsigned                resent:1;
+
+    ngx_hm_pg_rc_t          rc;
+    char                    sqlstate[6];
+    PGresult               *res;
+
+    ngx_hm_seg_pt           done;
+    void                   *data;
+};
+
+
+/* Read audits wait here for their group commit. */
+
+typedef struct {
+    ngx_queue_t             queue;
+    hm_audit_row_t          row;
+    unsigned                queued:1;
+    unsigned                flying:1;
+    void                  (*done)(ngx_hm_ctx_t *hm, ngx_uint_t ok);
+} ngx_hm_audit_t;
+
+
+/* The arena of a context: one block kept for ever, larger ones freed. */
+
+typedef struct ngx_hm_block_s  ngx_hm_block_t;
+
+struct ngx_hm_block_s {
+    ngx_hm_block_t         *next;
+    size_t                  size;
+};
+
+
+typedef struct {
+    hm_str_t                etag;        /* with quotes */
+    hm_str_t                location;
+    hm_str_t                allow;
+    hm_str_t                accept_patch;
+    hm_str_t                cookie;
+    hm_str_t                type;        /* default application/json */
+    ngx_uint_t              retry_after;
+    unsigned                replayed:1;
+    unsigned                personal:1;
+} ngx_hm_headers_t;
+
+
+struct ngx_hm_ctx_s {
+    ngx_http_request_t     *request;     /* NULL: the client is gone */
+    ngx_hm_main_conf_t     *conf;
+    const ngx_hm_route_t   *route;
+
+    ngx_uint_t              refs;
+    ngx_uint_t              generation;
+
+    hm_mem_t                mem;
+    ngx_hm_block_t         *blocks;
+    u_char                 *arena_pos;
+    u_char                 *arena_end;
+
+    /* gate */
+    hm_usec_t               now;
+    hm_str_t                request_id;
+    hm_str_t                path;
+    hm_uuid_t               path_id;
+    ngx_uint_t              method;
+    ngx_uint_t              nargs;
+    ngx_hm_arg_t            args[NGX_HM_ARGS];
+    hm_claims_t             who;
+    hm_uuid_t               subject;
+    unsigned                signed_in:1;
+    unsigned                foreign:1;   /* about somebody else */
+    unsigned                plain:1;
+    unsigned                body_done:1;
+    unsigned                waiting:1;
+    unsigned                finished:1;
+    unsigned                audited:1;
+    unsigned                watching:1;
+    unsigned                merge_patch:1;
+    unsigned                ndjson:1;
+    unsigned                ring:1;      /* a job row was left */
+    unsigned                streaming:1;
+    unsigned                client_id:1; /* X-Request-ID was the client's */
+    unsigned                body_wait:1; /* waits for more of the body */
+    ngx_uint_t              rate_left;
+    ngx_uint_t              rate_reset;
+    ngx_uint_t              rate_quota;
+    ngx_hm_class_t          rate_class;
+
+    /* body */
+    u_char                 *body_start;
+    size_t                  body_len;
+    size_t                  body_size;
+    hm_str_t                body;
+    json_t                 *json;
+    json_t                 *kept;        /* array of others to drop */
+    struct ngx_hm_idem_s   *idem;        /* of ngx_hm_idempotent.c */
+    void                   *reader;      /* of ngx_hm_body.c */
+
+    /* steps */
+    const ngx_hm_step_pt   *step;
+    const ngx_hm_step_pt   *back[4];     /* where calls return to */
+    ngx_uint_t              nback;
+    ngx_event_t             deadline;
+    ngx_hm_seg_t            seg;
+    ngx_hm_audit_t          audit;
+    unsigned char           audit_shard_seq[24];
+
+    /* what the steps leave each other */
+    hm_record_t            *record;
+    hm_record_t            *old;
+    void                   *data;        /* of the endpoint family */
+    ngx_uint_t              tries;
+
+    /* reply */
+    ngx_uint_t              status;
+    hm_problem_t            problem;
+    hm_str_t                detail;
+    hm_faults_t            *faults;
+    ngx_hm_headers_t        headers;
+    hm_buf_t                out;
+
+    ngx_queue_t             free;
+    u_char                  arena[NGX_HM_ARENA];
+};
+
+
+/* Configuration. */
+
+typedef enum { NGX_HM_OFF = 0, NGX_HM_ON_, NGX_HM_OPTIONAL } ngx_hm_switch_t;
+
+typedef struct {
+    const char             *name;
+    const char             *text;
+    unsigned                lanes;
+    int                     nparams;
+} ngx_hm_stmt_t;
+
+struct ngx_hm_main_conf_s {
+    ngx_str_t               database;
+    ngx_msec_t              database_timeout;
+    ngx_uint_t              database_queue;
+    ngx_str_t               redis_path;
+    ngx_str_t               redis_user;
+    ngx_str_t               redis_password;
+    ngx_str_t               kek_file;
+    hm_kek_t               *kek;
+    hm_jwt_conf_t           jwt;
+    ngx_array_t            *jwt_keys;    /* hm_jwt_key_t */
+    ngx_uint_t              fingerprint;
+    ngx_uint_t              access_time;
+    ngx_uint_t              refresh_time;
+    ngx_uint_t              audit;
+    ngx_uint_t              environment;
+    ngx_uint_t              admin_phi;
+    ngx_uint_t              registration;
+    ngx_flag_t              limits;
+    ngx_flag_t              demo;
+    ngx_flag_t              plain;       /* some server has a plain listener */
+    size_t                  zone_size;
+    ngx_shm_zone_t         *zone;
+    ngx_str_t               pool_name;
+    ngx_thread_pool_t      *thread_pool;
+    ngx_uint_t              quota[NGX_HM_CLASS_LAST];
+    ngx_uint_t              window[NGX_HM_CLASS_LAST];
+    ngx_array_t             stmts;       /* ngx_hm_stmt_t */
+    ngx_str_t               openapi;
+};
+
+enum { NGX_HM_AUDIT_STRICT = 0, NGX_HM_AUDIT_BOUNDED };
+enum { NGX_HM_LOCAL = 0, NGX_HM_PRODUCTION };
+enum { NGX_HM_PHI_ALL = 0, NGX_HM_PHI_BREAK_GLASS };
+enum { NGX_HM_REGISTER_OPEN = 0, NGX_HM_REGISTER_VERIFIED,
+       NGX_HM_REGISTER_INVITE };
+
+typedef struct {
+    ngx_flag_t              plain;
+    ngx_array_t            *cors;        /* ngx_str_t */
+} ngx_hm_srv_conf_t;
+
+typedef struct {
+    ngx_flag_t              api;
+    ngx_flag_t              problem;
+} ngx_hm_loc_conf_t;
+
+extern ngx_module_t  ngx_http_healthmate_module;
+
+
+/* Static statements; those of resources follow, see ngx_hm_stmt_of(). */
+
+typedef enum {
+    NGX_HM_SQL_KEY_LOAD = 0,
+    NGX_HM_SQL_MAY,
+    NGX_HM_SQL_AUDIT,
+    NGX_HM_SQL_AUDIT_OPEN,
+    NGX_HM_SQL_AUDIT_KEY,
+    NGX_HM_SQL_AUDIT_KEY_ADD,
+    NGX_HM_SQL_REGISTER,
+    NGX_HM_SQL_LOGIN_LOOKUP,
+    NGX_HM_SQL_LOGIN,
+    NGX_HM_SQL_ME,
+    NGX_HM_SQL_IDEM_GET,
+    NGX_HM_SQL_IDEM_PUT,
+    NGX_HM_SQL_TRENDS,
+    NGX_HM_SQL_ZONE,
+    NGX_HM_SQL_PING,
+    NGX_HM_SQL_STATIC
+} ngx_hm_static_t;
+
+ngx_int_t ngx_hm_stmts_init(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf);
+ngx_uint_t ngx_hm_stmt_of(const hm_resource_t *res, hm_sql_t kind,
+    ngx_uint_t leaf);
+#define ngx_hm_extra_of(res, n)  ngx_hm_stmt_of((res), (hm_sql_t)            \
+                                     (HM_SQL_LAST + (n)), 0)
+
+
+/* Memory and life of a context (ngx_hm_request.c). */
+
+ngx_hm_ctx_t *ngx_hm_ctx_create(ngx_http_request_t *r);
+void ngx_hm_ctx_hold(ngx_hm_ctx_t *hm);
+void ngx_hm_ctx_release(ngx_hm_ctx_t *hm);
+void *ngx_hm_alloc(void *ctx, size_t size);
+void ngx_hm_ctx_exit(void);
+
+#define ngx_hm_palloc(hm, size)  ngx_hm_alloc((hm), (size))
+void *ngx_hm_pcalloc(ngx_hm_ctx_t *hm, size_t size);
+hm_str_t ngx_hm_printf(ngx_hm_ctx_t *hm, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+ngx_int_t ngx_hm_handler(ngx_http_request_t *r);
+ngx_int_t ngx_hm_problem_handler(ngx_http_request_t *r);
+
+static ngx_inline ngx_str_t
+ngx_hm_ngx(hm_str_t s)
+{
+    ngx_str_t  n;
+
+    n.len = s.len;
+    n.data = s.data;
+
+    return n;
+}
+
+static ngx_inline hm_str_t
+ngx_hm_hm(ngx_str_t s)
+{
+    hm_str_t  h;
+
+    h.len = s.len;
+    h.data = s.data;
+
+    return h;
+}
+
+hm_str_t *ngx_hm_arg(ngx_hm_ctx_t *hm, const char *name);
+hm_str_t ngx_hm_header(ngx_hm_ctx_t *hm, const char *lowcase_name);
+
+
+/* Steps (ngx_hm_step.c). */
+
+void ngx_hm_run(ngx_hm_ctx_t *hm);               /* from hm->step on */
+void ngx_hm_resume(ngx_hm_ctx_t *hm);            /* an operation ended */
+void ngx_hm_wait(ngx_hm_ctx_t *hm);              /* it has begun */
+void ngx_hm_detach(ngx_hm_ctx_t *hm);            /* the request ends */
+void ngx_hm_later(ngx_hm_ctx_t *hm);             /* resume next turn */
+ngx_hm_rc_t ngx_hm_fail(ngx_hm_ctx_t *hm, hm_problem_t p);
+ngx_hm_rc_t ngx_hm_fail_detail(ngx_hm_ctx_t *hm, hm_problem_t p,
+    const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+ngx_hm_rc_t ngx_hm_goto(ngx_hm_ctx_t *hm, const ngx_hm_step_pt *steps);
+/* Other steps first, then back to hm->step as it stands. */
+void ngx_hm_call(ngx_hm_ctx_t *hm, const ngx_hm_step_pt *steps);
+ngx_hm_rc_t ngx_hm_return(ngx_hm_ctx_t *hm);
+
+
+/* Router. */
+
+typedef enum { NGX_HM_FOUND = 0, NGX_HM_NO_PATH, NGX_HM_NO_METHOD,
+               NGX_HM_OPTIONS_ } ngx_hm_found_t;
+
+ngx_hm_found_t ngx_hm_route_find(ngx_hm_ctx_t *hm, ngx_uint_t *allow);
+ngx_int_t ngx_hm_args_parse(ngx_hm_ctx_t *hm);
+ngx_int_t ngx_hm_router_init(ngx_conf_t *cf);
+
+
+/* Gate parts. */
+
+hm_problem_t ngx_hm_authenticate(ngx_hm_ctx_t *hm);
+void ngx_hm_token_cache_init(void);
+hm_problem_t ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate,
+    ngx_uint_t n);
+ngx_int_t ngx_hm_zone_init(ngx_shm_zone_t *zone, void *data);
+hm_problem_t ngx_hm_body_check(ngx_hm_ctx_t *hm);
+void ngx_hm_body_read(ngx_hm_ctx_t *hm);
+ngx_int_t ngx_hm_body_more(ngx_hm_ctx_t *hm);    /* streamed: NGX_AGAIN.. */
+void ngx_hm_body_resume(ngx_http_request_t *r);
+ngx_hm_rc_t ngx_hm_json_body(ngx_hm_ctx_t *hm);  /* hm->body -> hm->json */
+
+
+/* PostgreSQL. */
+
+typedef struct {
+    ngx_uint_t              up;          /* connections ready */
+    ngx_uint_t              want;
+    ngx_uint_t              queued;
+} ngx_hm_pg_state_t;
+
+ngx_int_t ngx_hm_pg_start(ngx_hm_main_conf_t *mcf, ngx_log_t *log);
+void ngx_hm_pg_stop(void);
+void ngx_hm_pg_state(ngx_hm_pg_state_t *state);
+/* Queues the segment; NGX_DECLINED: no connection, NGX_BUSY: queue full. */
+ngx_int_t ngx_hm_pg_send(ngx_hm_seg_t *seg);
+void ngx_hm_pg_unlink(ngx_hm_seg_t *seg);
+void ngx_hm_pg_wake(void);
+ngx_uint_t ngx_hm_pg_lane_up(ngx_hm_lane_t lane);
+
+/* A request's own segment, as a step: fills, sends, waits. */
+void ngx_hm_seg_start(ngx_hm_ctx_t *hm, ngx_hm_lane_t lane, ngx_uint_t stmt);
+void ngx_hm_seg_null(ngx_hm_seg_t *seg);
+void ngx_hm_seg_add(ngx_hm_seg_t *seg, const void *data, size_t len);
+void ngx_hm_seg_str(ngx_hm_seg_t *seg, hm_str_t s);
+void ngx_hm_seg_uuid(ngx_hm_seg_t *seg, const hm_uuid_t *id);
+void ngx_hm_seg_uuid_or_null(ngx_hm_seg_t *seg, const hm_uuid_t *id);
+void ngx_hm_seg_i16(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg, uint16_t n);
+void ngx_hm_seg_i32(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg, uint32_t n);
+void ngx_hm_seg_i64(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg, uint64_t n);
+void ngx_hm_seg_time(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg, hm_usec_t t);
+void ngx_hm_seg_real(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg, double n);
+/* HM_TAIL_*: the audit row's and the job's parameters. */
+ngx_int_t ngx_hm_seg_tail(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg);
+ngx_hm_rc_t ngx_hm_seg_wait(ngx_hm_ctx_t *hm);
+/* After the wait: HM_PROBLEM_NONE, or what to answer. */
+hm_problem_t ngx_hm_seg_result(ngx_hm_ctx_t *hm);
+void ngx_hm_seg_clear(ngx_hm_seg_t *seg);
+
+
+/* Keys. */
+
+ngx_int_t ngx_hm_keys_start(ngx_hm_main_conf_t *mcf);
+void ngx_hm_keys_stop(void);
+ngx_hm_rc_t ngx_hm_step_keys(ngx_hm_ctx_t *hm);  /* a step: of the subject */
+hm_user_keys_t *ngx_hm_keys(ngx_hm_ctx_t *hm);
+hm_user_keys_t *ngx_hm_keys_of(const hm_uuid_t *user);
+void ngx_hm_keys_drop(const hm_uuid_t *user);
+ngx_int_t ngx_hm_keys_take(const PGresult *res, const hm_uuid_t *user);
+ngx_hm_rc_t ngx_hm_step_subject(ngx_hm_ctx_t *hm);  /* may the actor? */
+ngx_hm_rc_t ngx_hm_step_system_keys(ngx_hm_ctx_t *hm);
+hm_user_keys_t *ngx_hm_system_keys(void);
+/* MACs of the deployment: purpose "etag", "cursor", "refresh". */
+ngx_int_t ngx_hm_mac(unsigned char out[32], const char *purpose,
+    const void *data, size_t len);
+
+
+/* Audit. */
+
+ngx_int_t ngx_hm_audit_start(ngx_hm_main_conf_t *mcf);
+void ngx_hm_audit_row(ngx_hm_ctx_t *hm);         /* fills hm->audit.row */
+ngx_int_t ngx_hm_audit_origin(ngx_hm_ctx_t *hm, hm_str_t *origin);
+ngx_int_t ngx_hm_audit_send(ngx_hm_ctx_t *hm);
+void ngx_hm_audit_unlink(ngx_hm_ctx_t *hm);
+void ngx_hm_audit_kick(void);
+void ngx_hm_audit_cheap_row(ngx_hm_ctx_t *hm, ngx_uint_t status);
+
+
+/* Redis, threads. */
+
+ngx_int_t ngx_hm_redis_start(ngx_hm_main_conf_t *mcf, ngx_log_t *log);
+void ngx_hm_redis_stop(void);
+ngx_uint_t ngx_hm_redis_up(void);
+void ngx_hm_redis_ring(const char *stream, const hm_uuid_t *job);
+
+typedef struct {
+    char                    hash[HM_PASSWORD_HASH_MAX];
+    u_char                  password[512];
+    size_t                  password_len;
+    unsigned                verify:1;
+    unsigned                dummy:1;
+    hm_rc_t                 rc;
+} ngx_hm_kdf_t;
+
+/* NGX_BUSY: the queue of the pool is full. */
+ngx_int_t ngx_hm_kdf(ngx_hm_ctx_t *hm, ngx_hm_kdf_t *in);
+ngx_hm_kdf_t *ngx_hm_kdf_result(ngx_hm_ctx_t *hm);
+
+
+/* Replies. */
+
+void ngx_hm_reply_start(ngx_hm_ctx_t *hm, ngx_uint_t status, size_t size);
+ngx_int_t ngx_hm_reply_send(ngx_hm_ctx_t *hm);
+void ngx_hm_reply_problem(ngx_hm_ctx_t *hm);
+ngx_int_t ngx_hm_etag(ngx_hm_ctx_t *hm, const hm_uuid_t *id,
+    uint32_t version, hm_str_t *etag);
+/* NGX_OK matches, NGX_DECLINED does not, NGX_ERROR malformed. */
+ngx_int_t ngx_hm_etag_match(hm_str_t header, hm_str_t etag, ngx_uint_t weak);
+
+
+/* CRUD. */
+
+extern const ngx_hm_step_pt  ngx_hm_crud_create[];
+extern const ngx_hm_step_pt  ngx_hm_crud_get[];
+extern const ngx_hm_step_pt  ngx_hm_crud_list[];
+extern const ngx_hm_step_pt  ngx_hm_crud_put[];
+extern const ngx_hm_step_pt  ngx_hm_crud_patch[];
+extern const ngx_hm_step_pt  ngx_hm_crud_delete[];
+
+ngx_hm_rc_t ngx_hm_open_row(ngx_hm_ctx_t *hm, const hm_resource_t *res,
+    hm_record_t *rec, const PGresult *r, int row, int col);
+void ngx_hm_leak(ngx_hm_ctx_t *hm, const char *where);
+
+
+/* Metrics. */
+
+typedef enum {
+    NGX_HM_M_REQUESTS = 0, NGX_HM_M_POINTS, NGX_HM_M_LEAKS,
+    NGX_HM_M_AUDIT_BATCHES, NGX_HM_M_AUDIT_ROWS, NGX_HM_M_AUDIT_FAILED,
+    NGX_HM_M_PG_BATCHES, NGX_HM_M_PG_SEGMENTS, NGX_HM_M_PG_RESENT,
+    NGX_HM_M_PG_LOST, NGX_HM_M_SEAL_FAILED, NGX_HM_M_OPEN_FAILED,
+    NGX_HM_M_TOKEN_HITS, NGX_HM_M_TOKEN_MISSES, NGX_HM_M_KEY_LOADS,
+    NGX_HM_M_RINGS, NGX_HM_M_RING_LOST, NGX_HM_M_OVERLOADED,
+    NGX_HM_M_ABORTED, NGX_HM_M_LAST
+} ngx_hm_metric_t;
+
+void ngx_hm_count(ngx_hm_metric_t m, ngx_uint_t n);
+void ngx_hm_count_request(ngx_hm_ctx_t *hm);
+void ngx_hm_metrics_write(ngx_hm_ctx_t *hm, hm_buf_t *b);
+size_t ngx_hm_metrics_size(void);
+void ngx_hm_metrics_attach(void *shared);
+
+
+/* What a worker process has (ngx_http_healthmate_module.c). */
+
+typedef struct {
+    ngx_hm_main_conf_t     *conf;
+    ngx_log_t              *log;
+    ngx_uint_t              slot;        /* number of the worker */
+    hm_usec_t               started;
+} ngx_hm_worker_t;
+
+extern ngx_hm_worker_t  ngx_hm_worker;
+
+
+/* OpenAPI, from the tables (ngx_hm_openapi.c). */
+
+ngx_int_t ngx_hm_openapi_build(ngx_conf_t *cf, ngx_str_t *out);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * ngx_hm_kdf: password hashing takes tens of milliseconds and 19 MiB, so it
+ * runs in nginx's thread pool.  The thread touches only its own copy of input
+ * and output; the task lives in the heap, because a request may be gone when
+ * it ends.  The pool's queue is bounded: what does not fit is a 503.
+ */
+
+#include "ngx_hm.h"
+
+
+typedef struct {
+    ngx_hm_ctx_t   *hm;
+    ngx_hm_kdf_t    work;
+} ngx_hm_kdf_job_t;
+
+
+static void ngx_hm_kdf_run(void *data, ngx_log_t *log);
+static void ngx_hm_kdf_done(ngx_event_t *ev);
+
+
+ngx_int_t
+ngx_hm_kdf(ngx_hm_ctx_t *hm, ngx_hm_kdf_t *in)
+{
+    ngx_hm_kdf_job_t   *job;
+    ngx_thread_task_t  *task;
+
+    if (hm->conf->thread_pool == NULL) {
+        return NGX_ERROR;
+    }
+
+    task = ngx_calloc(sizeof(ngx_thread_task_t) + sizeof(ngx_hm_kdf_job_t),
+                      ngx_hm_worker.log);
+    if (task == NULL) {
+        return NGX_ERROR;
+    }
+
+    task->ctx = task + 1;
+    job = task->ctx;
+    job->hm = hm;
+    job->work = *in;
+
+    task->handler = ngx_hm_kdf_run;
+    task->event.handler = ngx_hm_kdf_done;
+    task->event.data = task;
+    task->event.log = ngx_hm_worker.log;
+
+    if (ngx_thread_task_post(hm->conf->thread_pool, task) != NGX_OK) {
+        hm_wipe(job, sizeof(*job));
+        ngx_free(task);
+        ngx_hm_count(NGX_HM_M_OVERLOADED, 1);
+        return NGX_BUSY;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_hm_kdf_run(void *data, ngx_log_t *log)
+{
+    hm_str_t           password;
+    ngx_hm_kdf_job_t  *job = data;
+
+    password.data = job->work.password;
+    password.len = job->work.password_len;
+
+    if (job->work.verify) {
+        job->work.rc = hm_password_verify(job->work.dummy ? NULL
+                                          : job->work.hash, password);
+    } else {
+        job->work.rc = hm_password_hash(job->work.hash, password);
+    }
+}
+
+
+static void
+ngx_hm_kdf_done(ngx_event_t *ev)
+{
+    ngx_hm_ctx_t       *hm;
+    ngx_hm_kdf_t       *out;
+    ngx_hm_kdf_job_t   *job;
+    ngx_thread_task_t  *task = ev->data;
+
+    job = task->ctx;
+    hm = job->hm;
+
+    out = hm->data;
+
+    if (hm->request != NULL && out != NULL) {
+        out->rc = job->work.rc;
+        ngx_memcpy(out->hash, job->work.hash, sizeof(out->hash));
+        hm_wipe(out->password, sizeof(out->password));
+    }
+
+    hm_wipe(job, sizeof(*job));
+    ngx_free(task);
+
+    ngx_hm_resume(hm);
+}
+
+
+ngx_hm_kdf_t *
+ngx_hm_kdf_result(ngx_hm_ctx_t *hm)
+{
+    return hm->data;
+}

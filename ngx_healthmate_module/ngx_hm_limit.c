@@ -1,0 +1,224 @@
+/*
+ * ngx_hm_limit: rate classes, counted exactly across workers and reloads.
+ *
+ * A row counts one caller (person, or address when anonymous) in one class,
+ * in a window that starts with its first request.  Rows live in a shared
+ * zone: a table of sets of eight, each set with a lock of its own.  In a
+ * full set the row whose window ends first makes room, which can only be to
+ * the caller's advantage when more callers are active than the zone has
+ * rows; healthmate_zone says how many that is.
+ *
+ * The metrics stand in the same zone.
+ */
+
+#include "ngx_hm.h"
+
+
+#define NGX_HM_SET   8
+
+
+typedef struct {
+    uint64_t      key;
+    uint32_t      until;         /* seconds; 0: free */
+    uint32_t      used;
+} ngx_hm_rate_row_t;
+
+
+typedef struct {
+    ngx_atomic_t        lock;
+    ngx_hm_rate_row_t   rows[NGX_HM_SET];
+} ngx_hm_rate_set_t;
+
+
+typedef struct {
+    ngx_uint_t          version;
+    uint64_t            seed;
+    ngx_uint_t          nsets;
+    ngx_hm_rate_set_t  *sets;
+    u_char             *metrics;
+} ngx_hm_shared_t;
+
+
+#define NGX_HM_LAYOUT    1
+
+
+static ngx_hm_shared_t  *ngx_hm_shared;
+
+
+static const char  *ngx_hm_class_names[] = {
+#define X(id, name, n)  name,
+    NGX_HM_CLASSES(X)
+#undef X
+};
+
+
+static uint64_t ngx_hm_rate_key(ngx_hm_ctx_t *hm, ngx_hm_class_t rate);
+static uint64_t ngx_hm_mix(uint64_t h, const u_char *p, size_t len);
+
+
+ngx_int_t
+ngx_hm_zone_init(ngx_shm_zone_t *zone, void *data)
+{
+    size_t            size;
+    ngx_slab_pool_t  *pool;
+    ngx_hm_shared_t  *old = data;
+    ngx_hm_shared_t  *sh;
+
+    pool = (ngx_slab_pool_t *) zone->shm.addr;
+
+    if (old != NULL) {
+        zone->data = old;
+        sh = old;
+        goto done;
+    }
+
+    if (zone->shm.exists) {
+        zone->data = pool->data;
+        sh = pool->data;
+        goto done;
+    }
+
+    sh = ngx_slab_calloc(pool, sizeof(ngx_hm_shared_t));
+    if (sh == NULL) {
+        return NGX_ERROR;
+    }
+
+    sh->version = NGX_HM_LAYOUT;
+    (void) hm_random(&sh->seed, sizeof(sh->seed));
+
+    sh->metrics = ngx_slab_calloc(pool, ngx_hm_metrics_size());
+
+    /* half of what is left: the slab keeps pages of its own */
+
+    size = zone->shm.size > ngx_hm_metrics_size() + 65536
+           ? (zone->shm.size - ngx_hm_metrics_size() - 65536) / 4 * 3 : 0;
+    sh->nsets = size / sizeof(ngx_hm_rate_set_t);
+    sh->sets = sh->nsets != 0
+               ? ngx_slab_calloc(pool,
+                                 sh->nsets * sizeof(ngx_hm_rate_set_t))
+               : NULL;
+
+    if (sh->metrics == NULL || sh->sets == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                      "healthmate_zone is too small: at least 1m");
+        return NGX_ERROR;
+    }
+
+    pool->data = sh;
+    zone->data = sh;
+
+done:
+
+    ngx_hm_shared = sh;
+    ngx_hm_metrics_attach(sh->metrics);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Takes n of the caller's quota.  With limits off everything is counted and
+ * nothing refused.
+ */
+hm_problem_t
+ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate, ngx_uint_t n)
+{
+    uint64_t            key;
+    uint32_t            now, quota, window, used, until;
+    ngx_uint_t          i, refused;
+    ngx_hm_rate_set_t  *set;
+    ngx_hm_rate_row_t  *row, *victim;
+
+    quota = (uint32_t) hm->conf->quota[rate];
+    window = (uint32_t) hm->conf->window[rate];
+    now = (uint32_t) (hm->now / HM_USEC);
+
+    key = ngx_hm_rate_key(hm, rate);
+    set = &ngx_hm_shared->sets[key % ngx_hm_shared->nsets];
+
+    ngx_spinlock(&set->lock, (ngx_atomic_uint_t) ngx_pid, 1024);
+
+    row = NULL;
+    victim = &set->rows[0];
+
+    for (i = 0; i < NGX_HM_SET; i++) {
+        if (set->rows[i].key == key && set->rows[i].until > now) {
+            row = &set->rows[i];
+            break;
+        }
+
+        if (set->rows[i].until < victim->until) {
+            victim = &set->rows[i];
+        }
+    }
+
+    if (row == NULL) {
+        row = victim;
+        row->key = key;
+        row->used = 0;
+        row->until = now + window;
+    }
+
+    refused = hm->conf->limits && (row->used + n > quota || row->used >= quota);
+
+    if (!refused) {
+        row->used += (uint32_t) n;
+    }
+
+    used = row->used;
+    until = row->until;
+
+    ngx_unlock(&set->lock);
+
+    hm->rate_class = rate;
+    hm->rate_quota = quota;
+    hm->rate_left = used >= quota ? 0 : quota - used;
+    hm->rate_reset = until - now;
+
+    if (refused) {
+        hm->headers.retry_after = hm->rate_reset;
+        (void) ngx_hm_fail_detail(hm, HM_PROBLEM_RATE_LIMITED,
+                                  "%u a minute in class %s",
+                                  (unsigned) quota,
+                                  ngx_hm_class_names[rate]);
+        return HM_PROBLEM_RATE_LIMITED;
+    }
+
+    return HM_PROBLEM_NONE;
+}
+
+
+static uint64_t
+ngx_hm_rate_key(ngx_hm_ctx_t *hm, ngx_hm_class_t rate)
+{
+    uint64_t           h;
+    ngx_connection_t  *c;
+
+    h = ngx_hm_shared->seed + (uint64_t) rate;
+
+    if (hm->signed_in) {
+        return ngx_hm_mix(h, hm->who.sub.b, 16);
+    }
+
+    c = hm->request->connection;
+
+    return ngx_hm_mix(h ^ 0x5bd1e995, c->addr_text.data, c->addr_text.len);
+}
+
+
+static uint64_t
+ngx_hm_mix(uint64_t h, const u_char *p, size_t len)
+{
+    size_t       i;
+    uint64_t     w;
+    __uint128_t  m;
+
+    for (i = 0; i < len; i += 8) {
+        w = 0;
+        ngx_memcpy(&w, p + i, ngx_min(8, len - i));
+        m = (__uint128_t) (h ^ w) * 0xd6e8feb86659fd93ULL;
+        h = (uint64_t) m ^ (uint64_t) (m >> 64);
+    }
+
+    return h != 0 ? h : 1;
+}

@@ -1,0 +1,265 @@
+/*
+ * ngx_hm_stmt: every statement the module ever sends, by name, prepared on
+ * the lanes that use it when a connection opens.  The fixed ones are written
+ * here; those of a resource are built from its descriptor, once, at
+ * configuration time, for each leaf.
+ */
+
+#include "ngx_hm.h"
+
+
+static const hm_resource_t  *ngx_hm_resources[] = {
+    &hm_health_data
+};
+
+#define NGX_HM_NRESOURCES                                                     \
+    (sizeof(ngx_hm_resources) / sizeof(ngx_hm_resources[0]))
+
+
+static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
+
+    [NGX_HM_SQL_KEY_LOAD] = { "key_load",
+        "select k.version, k.wrapped_dek, k.state, i.wrapped_key,"
+        " hm_leaf(k.user_id) from user_keys k"
+        " join user_index_keys i on i.user_id = k.user_id"
+        " where k.user_id = $1::uuid and k.state <> 'destroyed'"
+        " order by k.version desc limit 4",
+        NGX_HM_ON(READ), 1 },
+
+    [NGX_HM_SQL_MAY] = { "may",
+        "select hm_may($1::uuid, $2::uuid, $3::text)",
+        NGX_HM_ON(READ), 3 },
+
+    [NGX_HM_SQL_AUDIT] = { "audit",
+        "insert into audit_logs (shard, seq, at, action, resource, outcome,"
+        " actor_role, purpose, actor, session, user_id, first_id, last_id,"
+        " items, origin) select $1::uuid, $2::int8 + r.ord - 1, r.at,"
+        " r.action, r.resource, r.outcome, r.actor_role, r.purpose, r.actor,"
+        " r.session, r.user_id, r.first_id, r.last_id, r.items, r.origin"
+        " from unnest($3::timestamptz[], $4::int2[], $5::int2[],"
+        " $6::int2[], $7::int2[], $8::int2[], $9::uuid[], $10::uuid[],"
+        " $11::uuid[], $12::uuid[], $13::uuid[], $14::int4[], $15::bytea[])"
+        " with ordinality as r(at, action, resource, outcome, actor_role,"
+        " purpose, actor, session, user_id, first_id, last_id, items,"
+        " origin, ord) on conflict do nothing",
+        NGX_HM_ON(AUDIT), 15 },
+
+    [NGX_HM_SQL_AUDIT_OPEN] = { "audit_open", NULL, 0, 0 },
+
+    [NGX_HM_SQL_AUDIT_KEY] = { "audit_key",
+        "select wrapped_key from audit_keys where month = $1::int4",
+        NGX_HM_ON(READ), 1 },
+
+    [NGX_HM_SQL_AUDIT_KEY_ADD] = { "audit_key_add",
+        "insert into audit_keys (month, kek_version, wrapped_key)"
+        " values ($1::int4, $2::int4, $3::bytea) on conflict do nothing",
+        NGX_HM_ON(SOLO), 3 },
+
+    /*
+     * 1 id 2 email 3 email_index 4 password_hash 5 full_name
+     * 6 date_of_birth 7 now 8 wrapped_dek 9 commitment 10 kek_version
+     * 11 wrapped index key 12 session 13 client 14 fingerprint 15 expires
+     * 16.. consents text[], consent ids uuid[]
+     * 18 shard 19 seq 20 role 21 origin
+     */
+    [NGX_HM_SQL_REGISTER] = { "register",
+        "with u as (insert into users (id, email, email_index,"
+        " password_hash, full_name, date_of_birth, role, last_login_at,"
+        " dek_version, created_at, updated_at) select $1::uuid, $2::bytea,"
+        " $3::bytea, $4::text, $5::bytea, $6::bytea, 'patient',"
+        " $7::timestamptz, 1, $7::timestamptz, $7::timestamptz"
+        " where not exists (select 1 from hm_login_lookup($3::bytea))"
+        " on conflict do nothing returning id),"
+        " k as (insert into user_keys (user_id, version, kek_version,"
+        " wrapped_dek, commitment, state, created_at) select u.id, 1,"
+        " $10::int4, $8::bytea, $9::bytea, 'active', $7::timestamptz"
+        " from u),"
+        " x as (insert into user_index_keys (user_id, kek_version,"
+        " wrapped_key, created_at) select u.id, $10::int4, $11::bytea,"
+        " $7::timestamptz from u),"
+        " p as (insert into user_preferences (user_id, created_at,"
+        " updated_at) select u.id, $7::timestamptz, $7::timestamptz"
+        " from u),"
+        " s as (insert into sessions (id, user_id, role, client,"
+        " fingerprint, auth_time, expires_at, dek_version, created_at,"
+        " last_used_at, updated_at) select $12::uuid, u.id, 'patient',"
+        " $13::bytea, $14::bool, $7::timestamptz, $15::timestamptz, 1,"
+        " $7::timestamptz, $7::timestamptz, $7::timestamptz from u),"
+        " c as (insert into consents (id, user_id, purpose, granted,"
+        " created_at) select r.id, u.id, r.purpose, true, $7::timestamptz"
+        " from u, unnest($16::text[], $17::uuid[]) as r(purpose, id)),"
+        " a as (insert into audit_logs (shard, seq, at, action, resource,"
+        " outcome, actor_role, purpose, actor, session, user_id, first_id,"
+        " items, origin) select $18::uuid, $19::int8, $7::timestamptz,"
+        " case when exists (select 1 from u) then 7 else 100 end, 2,"
+        " case when exists (select 1 from u) then 201 else 409 end,"
+        " $20::int2, 1, $1::uuid, $12::uuid, $1::uuid, $1::uuid, 1,"
+        " $21::bytea)"
+        " select (select id from u)",
+        NGX_HM_ON(SOLO), 21 },
+
+    [NGX_HM_SQL_LOGIN_LOOKUP] = { "login_lookup",
+        "select id, password_hash, role, is_active"
+        " from hm_login_lookup($1::bytea)",
+        NGX_HM_ON(READ), 1 },
+
+    /*
+     * 1 user 2 now 3 session 4 client 5 fingerprint 6 expires
+     * 7 dek_version 8 shard 9 seq 10 role 11 origin
+     */
+    [NGX_HM_SQL_LOGIN] = { "login",
+        "with u as (update users set last_login_at = $2::timestamptz"
+        " where id = $1::uuid and is_active returning id, email,"
+        " email_verified_at, full_name, role, is_active, mfa, phone,"
+        " address, date_of_birth, created_at, updated_at, last_login_at,"
+        " dek_version, version),"
+        " s as (insert into sessions (id, user_id, role, client,"
+        " fingerprint, auth_time, expires_at, dek_version, created_at,"
+        " last_used_at, updated_at) select $3::uuid, u.id, u.role,"
+        " $4::bytea, $5::bool, $2::timestamptz, $6::timestamptz, $7::int4,"
+        " $2::timestamptz, $2::timestamptz, $2::timestamptz from u),"
+        " a as (insert into audit_logs (shard, seq, at, action, resource,"
+        " outcome, actor_role, purpose, actor, session, user_id, first_id,"
+        " items, origin) select $8::uuid, $9::int8, $2::timestamptz, 6, 3,"
+        " case when exists (select 1 from u) then 200 else 401 end,"
+        " $10::int2, 1, $1::uuid, $3::uuid, $1::uuid, $3::uuid, 1,"
+        " $11::bytea)"
+        " select * from u",
+        NGX_HM_ON(SOLO), 11 },
+
+    [NGX_HM_SQL_ME] = { "me",
+        "select id, email, email_verified_at, full_name, role, is_active,"
+        " mfa, phone, address, date_of_birth, created_at, updated_at,"
+        " last_login_at, dek_version, version from users"
+        " where id = $1::uuid and erased_at is null",
+        NGX_HM_ON(READ), 1 },
+
+    [NGX_HM_SQL_IDEM_GET] = { "idempotency_get",
+        "select body_mac, status, headers, body from idempotency_keys"
+        " where caller = $1::uuid and user_id = $2::uuid"
+        " and scope = $3::bytea and expires_at > $4::timestamptz",
+        NGX_HM_ON(READ), 4 },
+
+    [NGX_HM_SQL_IDEM_PUT] = { "idempotency_put",
+        "insert into idempotency_keys (caller, user_id, scope, body_mac,"
+        " status, headers, body, dek_version, created_at, expires_at)"
+        " values ($1::uuid, $2::uuid, $3::bytea, $4::bytea, $5::int4,"
+        " $6::bytea, $7::bytea, $8::int4, $9::timestamptz,"
+        " $9::timestamptz + interval '24 hours') on conflict do nothing",
+        NGX_HM_ON(SOLO), 9 },
+
+    /* 1 user 2 metric 3 slug index 4 bucket 5 from 6 to */
+    [NGX_HM_SQL_TRENDS] = { "trends",
+        "select id, user_id, start, dek_version, aggregates"
+        " from health_metrics_aggregation where user_id = $1::uuid"
+        " and metric = $2::text and slug_index = $3::bytea"
+        " and bucket = $4::text and start >= $5::timestamptz"
+        " and start < $6::timestamptz order by start limit 5000",
+        NGX_HM_ON(SLOW), 6 },
+
+    /* 1 user 2 bucket 3 from: the person's zone, where its bucket starts */
+    [NGX_HM_SQL_ZONE] = { "zone",
+        "select z.zone, date_trunc($2::text, $3::timestamptz, z.zone)"
+        " from (select coalesce((select p.time_zone from user_preferences p"
+        " where p.user_id = $1::uuid), 'UTC') as zone) z",
+        NGX_HM_ON(SLOW), 3 },
+
+    [NGX_HM_SQL_PING] = { "ping",
+        "select (select count(*) from jobs where state in ('ready', 'retry')"
+        " and run_at < now() - interval '5 minutes' and false)",
+        NGX_HM_ON(SLOW), 0 }
+};
+
+
+static const unsigned  ngx_hm_kind_lanes[HM_SQL_LAST] = {
+    [HM_SQL_GET] = NGX_HM_ON(READ),
+    [HM_SQL_LIST_DESC] = NGX_HM_ON(READ),
+    [HM_SQL_LIST_ASC] = NGX_HM_ON(READ),
+    [HM_SQL_LIST_DESC_FILTER] = NGX_HM_ON(READ),
+    [HM_SQL_LIST_ASC_FILTER] = NGX_HM_ON(READ),
+    [HM_SQL_INSERT] = NGX_HM_ON(WRITE)|NGX_HM_ON(SOLO),
+    [HM_SQL_UPDATE] = NGX_HM_ON(SOLO),
+    [HM_SQL_DELETE] = NGX_HM_ON(SOLO),
+    [HM_SQL_BATCH] = NGX_HM_ON(SOLO),
+    [HM_SQL_LATEST] = NGX_HM_ON(SLOW),
+    [HM_SQL_IDEM] = NGX_HM_ON(SOLO)
+};
+
+
+static ngx_uint_t  ngx_hm_first[NGX_HM_NRESOURCES];
+
+
+ngx_int_t
+ngx_hm_stmts_init(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf)
+{
+    hm_buf_t              b;
+    ngx_uint_t            i, leaf, kind, leaves;
+    ngx_hm_stmt_t        *stmt;
+    const hm_resource_t  *res;
+
+    if (ngx_array_init(&mcf->stmts, cf->pool, 256, sizeof(ngx_hm_stmt_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    stmt = ngx_array_push_n(&mcf->stmts, NGX_HM_SQL_STATIC);
+    if (stmt == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(stmt, ngx_hm_static, sizeof(ngx_hm_static));
+
+    for (i = 0; i < NGX_HM_NRESOURCES; i++) {
+        res = ngx_hm_resources[i];
+        leaves = res->leaves != 0 ? res->leaves : 1;
+        ngx_hm_first[i] = mcf->stmts.nelts;
+
+        for (leaf = 0; leaf < leaves; leaf++) {
+            for (kind = 0; kind < HM_SQL_LAST; kind++) {
+
+                stmt = ngx_array_push(&mcf->stmts);
+                if (stmt == NULL) {
+                    return NGX_ERROR;
+                }
+
+                hm_buf_init(&b, &hm_heap, 2048);
+
+                if (hm_resource_sql(res, &b, kind, leaf) != HM_OK) {
+                    return NGX_ERROR;
+                }
+
+                /* texts live in the configuration's pool */
+
+                stmt->text = (char *) ngx_pnalloc(cf->pool, hm_buf_len(&b));
+                if (stmt->text == NULL) {
+                    return NGX_ERROR;
+                }
+
+                ngx_memcpy((char *) stmt->text, b.start, hm_buf_len(&b));
+                free(b.start);
+
+                stmt->name = res->name;
+                stmt->lanes = ngx_hm_kind_lanes[kind];
+                stmt->nparams = 0;
+            }
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_hm_stmt_of(const hm_resource_t *res, hm_sql_t kind, ngx_uint_t leaf)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HM_NRESOURCES - 1; i++) {
+        if (ngx_hm_resources[i] == res) {
+            break;
+        }
+    }
+
+    return ngx_hm_first[i] + leaf * HM_SQL_LAST + kind;
+}
