@@ -52,6 +52,16 @@ hm_settings() {
         ''|*[!0-9]*) die "'$_v' is not a number (ports, worker counts)" ;;
         esac
     done
+    hm_one_of HEALTHMATE_LIMITS "$HM_LIMITS" on off
+    hm_one_of HEALTHMATE_DEMO "$HM_DEMO" on off
+    hm_one_of HEALTHMATE_FINGERPRINT "$HM_FINGERPRINT" on optional off
+    hm_one_of HEALTHMATE_AUDIT "$HM_AUDIT" strict bounded
+    hm_one_of HEALTHMATE_ADMIN_PHI "$HM_ADMIN_PHI" all break_glass
+    hm_one_of HEALTHMATE_REGISTER "$HM_REGISTER" open verified invite
+    hm_one_of HEALTHMATE_ENVIRONMENT "$HM_ENVIRONMENT" local production
+    case $HM_BIND in
+    ''|*[!A-Za-z0-9.:-]*) die "HEALTHMATE_BIND is not an address" ;;
+    esac
     case $HM_HTTP_PORT in
     off) ;;
     ''|*[!0-9]*) die "HEALTHMATE_HTTP_PORT is neither a port nor 'off'" ;;
@@ -59,6 +69,18 @@ hm_settings() {
 
     hm_place
 }
+
+hm_one_of() {    # name value allowed...
+    _name=$1 _value=$2
+    shift 2
+    for _v in "$@"; do
+        [ "$_v" != "$_value" ] || return 0
+    done
+    die "$_name is '$_value', not one of: $*"
+}
+
+# Characters that a configuration file could trip over.
+hm_odd() { case $1 in *[!A-Za-z0-9._/+@=,-]*) return 0 ;; esac; return 1; }
 
 # Follow HM_HOME if it is there already; deploy/lib/state.sh makes it.
 hm_place() {

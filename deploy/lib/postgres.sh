@@ -86,9 +86,9 @@ hm_migrate() {
         sqitch deploy --target db:pg:healthmate 9>&-
     ) </dev/null >"$HM_LOGS/migrate.log" 2>&1 \
         || { hm_tail migrate; die "the migrations failed"; }
-    [ "$HM_ADMIN_PHI" = all ] || [ "$HM_ADMIN_PHI" = break_glass ] \
-        || die "HEALTHMATE_ADMIN_PHI is 'all' or 'break_glass'"
-    hm_psql -d healthmate -v v="$HM_ADMIN_PHI" >/dev/null <<'END' || :
+    # The policies read it from the database, the module from its directive.
+    hm_psql -d healthmate -v v="$HM_ADMIN_PHI" >/dev/null <<'END' \
+        || die "cannot write hm_settings"
 insert into hm_settings (name, value) values ('admin_phi', :'v')
     on conflict (name) do update set value = excluded.value
     where hm_settings.value <> excluded.value;

@@ -28,9 +28,6 @@ hm_make_users() {
     done
 }
 
-# Characters that a configuration file could trip over.
-hm_odd() { case $1 in *[!A-Za-z0-9._/+@=,-]*) return 0 ;; esac; return 1; }
-
 # Can all service users come as far as this folder?
 hm_reachable() {
     for _u in $U_PG $U_REDIS $U_NGINX $U_WORKER; do
