@@ -9,7 +9,7 @@ libargon2-dev libunistring-dev libssl-dev libcurl4-openssl-dev openssl \
 util-linux procps passwd gzip"
 
 HM_PACKAGES_TEST="libcmocka-dev python3-pytest \
-libtap-parser-sourcehandler-pgtap-perl perl iproute2 wrk"
+libtap-parser-sourcehandler-pgtap-perl"
 
 # pgTAP is packaged per PostgreSQL version.
 hm_packages_pgtap() {
