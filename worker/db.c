@@ -29,6 +29,8 @@
 
 
 static PGconn *hmw_db_dial(const hmw_conf_t *conf);
+static hm_rc_t hmw_db_prepare(hmw_db_t *db, const char *sql, int n,
+    char name[16]);
 static hm_rc_t hmw_db_name(hmw_db_t *db);
 static PGresult *hmw_db_exec(hmw_db_t *db, const char *what, const char *sql,
     int n, const char *const *values, int format);
@@ -87,6 +89,7 @@ hmw_db_close(hmw_db_t *db)
     if (db->conn != NULL) {
         PQfinish(db->conn);
         db->conn = NULL;
+        db->nprepared = 0;
     }
 }
 
@@ -122,6 +125,27 @@ hmw_db_do(hmw_db_t *db, const char *what, const char *sql, int n,
 
     res = hmw_db_query(db, what, sql, n, values);
     if (res == NULL) {
+        return HM_ERROR;
+    }
+
+    PQclear(res);
+
+    return HM_OK;
+}
+
+
+hm_rc_t
+hmw_db_once(hmw_db_t *db, const char *what, const char *sql, int n,
+    const char *const *values)
+{
+    PGresult  *res;
+
+    db->error[0] = '\0';
+    res = PQexecParams(db->conn, sql, n, NULL, values, NULL, NULL, 0);
+
+    if (PQresultStatus(res) != PGRES_COMMAND_OK) {
+        hmw_db_note(db, what, res);
+        PQclear(res);
         return HM_ERROR;
     }
 
@@ -223,6 +247,7 @@ static PGresult *
 hmw_db_exec(hmw_db_t *db, const char *what, const char *sql, int n,
     const char *const *values, int format)
 {
+    char             name[16];
     PGresult        *res;
     ExecStatusType   status;
 
@@ -233,7 +258,14 @@ hmw_db_exec(hmw_db_t *db, const char *what, const char *sql, int n,
         return NULL;
     }
 
-    res = PQexecParams(db->conn, sql, n, NULL, values, NULL, NULL, format);
+    if (n > 0 && hmw_db_prepare(db, sql, n, name) == HM_OK) {
+        res = PQexecPrepared(db->conn, name, n, values, NULL, NULL, format);
+
+    } else {
+        res = PQexecParams(db->conn, sql, n, NULL, values, NULL, NULL,
+                           format);
+    }
+
     status = PQresultStatus(res);
 
     if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
@@ -244,6 +276,48 @@ hmw_db_exec(hmw_db_t *db, const char *what, const char *sql, int n,
     PQclear(res);
 
     return NULL;
+}
+
+
+/*
+ * Planning costs more than running most of our statements.  A text that does
+ * not prepare is run as it is, so that the caller sees its error.
+ */
+
+static hm_rc_t
+hmw_db_prepare(hmw_db_t *db, const char *sql, int n, char name[16])
+{
+    bool       ok;
+    unsigned   i;
+    PGresult  *res;
+
+    for (i = 0; i < db->nprepared; i++) {
+        if (db->prepared[i] == sql) {
+            break;
+        }
+    }
+
+    if (i == HMW_PREPARED) {
+        return HM_DECLINED;
+    }
+
+    snprintf(name, 16, "hmw%u", i);
+
+    if (i < db->nprepared) {
+        return HM_OK;
+    }
+
+    res = PQprepare(db->conn, name, sql, n, NULL);
+    ok = PQresultStatus(res) == PGRES_COMMAND_OK;
+    PQclear(res);
+
+    if (!ok) {
+        return HM_DECLINED;
+    }
+
+    db->prepared[db->nprepared++] = sql;
+
+    return HM_OK;
 }
 
 

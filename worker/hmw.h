@@ -47,6 +47,7 @@
 #define HMW_PROCESSES_MAX    64
 #define HMW_LEASE            30          /* seconds; text in claim.c too */
 #define HMW_DRAIN            10          /* seconds from TERM to KILL */
+#define HMW_PREPARED         48          /* statements of a connection */
 
 /* Fixed ids of the system actors (table system_actors). */
 #define HMW_ACTOR_ROLLUP     "00000000-0000-7000-8000-000000000001"
@@ -75,6 +76,8 @@ typedef struct {
     int64_t           next_try;          /* monotonic ms */
     bool              keeper;            /* writes no audit: no shard */
     char              error[32];         /* SQLSTATE of the last failure */
+    unsigned          nprepared;
+    const char       *prepared[HMW_PREPARED];    /* address of the text */
 } hmw_db_t;
 
 
@@ -162,10 +165,16 @@ unsigned hmw_conf_refusals(const hmw_conf_t *conf);    /* prints each */
 hm_rc_t hmw_db_connect(hmw_t *w, hmw_db_t *db);
 void hmw_db_close(hmw_db_t *db);
 bool hmw_db_up(const hmw_db_t *db);
-/* NULL on any failure, which is logged with `what` and noted in db->error. */
+/*
+ * NULL on any failure, which is logged with `what` and noted in db->error.
+ * With values, the statement is prepared once per connection and known by the
+ * address of its text: sql must be static.  hmw_db_once is for other texts.
+ */
 PGresult *hmw_db_query(hmw_db_t *db, const char *what, const char *sql,
     int n, const char *const *values);
 hm_rc_t hmw_db_do(hmw_db_t *db, const char *what, const char *sql, int n,
+    const char *const *values);
+hm_rc_t hmw_db_once(hmw_db_t *db, const char *what, const char *sql, int n,
     const char *const *values);
 /* Rows in binary. */
 PGresult *hmw_db_query_bin(hmw_db_t *db, const char *what, const char *sql,

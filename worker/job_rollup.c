@@ -518,7 +518,7 @@ hmw_rollup_cursor(hmw_rollup_t *r)
              r->key.all ? "" : "and \"timestamp\" >= " HMW_FROM_US("$5")
              " and \"timestamp\" < " HMW_FROM_US("$6"));
 
-    return hmw_db_do(&r->w->db, "readings", sql, n, values) == HM_OK
+    return hmw_db_once(&r->w->db, "readings", sql, n, values) == HM_OK
            ? HMW_DONE : HMW_RETRY;
 }
 
