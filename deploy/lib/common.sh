@@ -145,7 +145,7 @@ hm_pid() {
     _pid=$(cat "$1" 2>/dev/null) || return 1
     case $_pid in ''|*[!0-9]*) return 1 ;; esac
     [ -r "/proc/$_pid/cmdline" ] || return 1
-    tr '\0' ' ' <"/proc/$_pid/cmdline" 2>/dev/null \
+    tr '\0' ' ' 2>/dev/null <"/proc/$_pid/cmdline" \
         | grep -qF -e "$HM_STATE" -e "$HM_SOCK" || return 1
     printf '%s\n' "$_pid"
 }
@@ -153,7 +153,7 @@ hm_pid() {
 # A zombie counts as gone: not every container's init reaps at once.
 hm_alive() {
     kill -0 "$1" 2>/dev/null \
-        && [ -n "$(tr -d '\0' <"/proc/$1/cmdline" 2>/dev/null)" ]
+        && [ -n "$(tr -d '\0' 2>/dev/null <"/proc/$1/cmdline")" ]
 }
 
 hm_wait_gone() {    # pid, seconds

@@ -46,6 +46,32 @@ hm_stop() {    # name stop-signal seconds
     rm -f "$HM_PIDS/$1.keeper" "$HM_PIDS/$1.pid" "$HM_PIDS/$1.sum"
 }
 
+# Someone removed the state folder under a running stack: its processes
+# still hold the sockets and ports.  They are known by their own folder's
+# exact path in their command line.
+hm_stop_orphans() {
+    [ ! -s "$HM_PIDS/postgres.keeper" ] || return 0
+    for _sig in TERM KILL; do
+        _found=
+        for _c in /proc/[0-9]*/cmdline; do
+            case $(tr '\0' ' ' 2>/dev/null <"$_c") in
+            "/bin/sh $HM_STATE/bin/keeper "*) ;;
+            *"/postgres -D $HM_STATE/pg "*) ;;
+            "nginx: master process "*" -p $HM_STATE/nginx/ "*) ;;
+            *"redis-server unixsocket:$HM_SOCK/"*) ;;
+            *) continue ;;
+            esac
+            _p=${_c#/proc/}
+            _p=${_p%/cmdline}
+            [ "$_p" != $$ ] || continue
+            kill -s $_sig "$_p" 2>/dev/null && _found="$_found $_p" || :
+        done
+        [ -n "$_found" ] || return 0
+        say "stopping what ran from an earlier $HM_HOME:$_found"
+        for _p in $_found; do hm_wait_gone "$_p" 20 || :; done
+    done
+}
+
 hm_tail() {    # name: why it does not come up
     say "the last lines of $HM_LOGS/$1.log:"
     tail -n 15 "$HM_LOGS/$1.log" >&2 2>/dev/null || :
