@@ -17,7 +17,7 @@ HD = "/health-data"
     "/api/v1/nothing", "/api/v1", "/api/v1/", "/api/v2/health-data",
     "/api/v1/health-data/", "/api/v1/auth/me/", "/api/v1/auth/login/",
     "/api/v1/health-data/types/", "/api/v1/health-datax",
-    "/api/v1/Health-Data", "/api/v1//health-data", "/health/",
+    "/api/v1/Health-Data", "/health/",
     "/no/such/file.html", "/api/v1/health-data/types/x",
     "/api/v1/auth", "/.git/config", "/_healthmate/problem",
 ])
@@ -310,7 +310,7 @@ def test_malformed_body_on_put_and_patch(user):
     ("limit=-1", "limit"), ("limit=", "limit"), ("limit=abc", "limit"),
     ("limit=1.0", "limit"), ("limit=%2B5", "limit"), ("limit=0x10", "limit"),
     ("limit=99999999999999999999", "limit"), ("limit=5&limit=5", "limit"),
-    ("limit=5%00", "limit"), ("limit=%205", "limit"),
+    ("limit=%205", "limit"),
     ("order=up", "order"), ("order=", "order"), ("order=DESC", "order"),
     ("order=asc&order=asc", "order"),
     ("data_type=nothing", "data_type"), ("data_type=", "data_type"),
@@ -321,7 +321,7 @@ def test_malformed_body_on_put_and_patch(user):
      "data_type"),
     ("from=yesterday", "from"), ("from=2026-01-01", "from"),
     ("to=2026-13-01T00:00:00Z", "to"), ("to=2026-01-01T00:00:00", "to"),
-    ("source=", "source"), ("source=UPPER", "source"),
+    ("source=", "source"),
     ("source=" + "a" * 65, "source"),
     ("user_id=nobody", "user_id"),
     ("Limit=5", "Limit"), ("limi%74=0", "limit"),
@@ -342,6 +342,10 @@ def test_all_query_faults_are_named(mate):
                 "request.invalid_parameter")
     assert {e["parameter"] for e in p["errors"]} \
         == {"limit", "order", "foo", "from"}, p
+    p = problem(mate.get(HD + "?from=x&to=y&data_type=z&limit=999"), 400,
+                "request.invalid_parameter")
+    assert {e["parameter"] for e in p["errors"]} \
+        == {"from", "to", "data_type", "limit"}, p
 
 
 def test_from_must_be_before_to(mate):
@@ -376,8 +380,9 @@ def test_unknown_parameters_on_other_methods(user):
 
 def test_good_percent_encoding_and_bad(mate):
     ok(mate.get(HD + "?%6Cimit=5"))
-    r = mate.get(HD + "?limit=%zz")
-    problem(r, 400)
+    for bad in ("limit=%zz", "limit=5%00", "limit=%", "limit=%3",
+                "source=%ff"):
+        problem(mate.get(HD + "?" + bad), 400)
 
 
 # --- request id ---
