@@ -720,6 +720,14 @@ hm_sql_insert(const hm_resource_t *res, hm_buf_t *b, const char *table)
 }
 
 
+/* Clear and immutable: the API's role may not even update the column. */
+static bool
+hm_sql_fixed(const hm_field_t *fd)
+{
+    return (fd->flags & HM_F_IMMUTABLE) && !(fd->flags & HM_F_SEALED);
+}
+
+
 /*
  * Parameters as of an insert; version holds in the last one: the old
  * version (int4), behind the tail.
@@ -727,7 +735,8 @@ hm_sql_insert(const hm_resource_t *res, hm_buf_t *b, const char *table)
 static void
 hm_sql_update(const hm_resource_t *res, hm_buf_t *b, const char *table)
 {
-    unsigned  i, tail;
+    unsigned           i, tail;
+    const hm_field_t  *fd;
 
     tail = 5 + res->nfields;
 
@@ -744,15 +753,31 @@ hm_sql_update(const hm_resource_t *res, hm_buf_t *b, const char *table)
                   table);
 
     for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", \"%s\" = $%u::%s", res->fields[i].name, i + 5,
-                      res->fields[i].flags & HM_F_SEALED
-                      ? "bytea" : hm_sql_types[res->fields[i].type]);
+        fd = &res->fields[i];
+
+        if (!hm_sql_fixed(fd)) {
+            hm_buf_printf(b, ", \"%s\" = $%u::%s", fd->name, i + 5,
+                          fd->flags & HM_F_SEALED
+                          ? "bytea" : hm_sql_types[fd->type]);
+        }
     }
 
     hm_buf_printf(b, " where t.user_id = $2::uuid and t.id = $1::uuid"
         " and t.version = $%u::int4 and exists (select 1 from k)"
-        " and not exists (select 1 from clash) returning t.*)",
-        tail + HM_TAIL_LAST);
+        " and not exists (select 1 from clash)", tail + HM_TAIL_LAST);
+
+    /* what cannot change is not written, and must be as it was read */
+
+    for (i = 0; i < res->nfields; i++) {
+        fd = &res->fields[i];
+
+        if (hm_sql_fixed(fd)) {
+            hm_buf_printf(b, " and t.\"%s\" = $%u::%s", fd->name, i + 5,
+                          hm_sql_types[fd->type]);
+        }
+    }
+
+    hm_buf_lit(b, " returning t.*)");
 
     hm_sql_job(res, b, tail, "upd");
 

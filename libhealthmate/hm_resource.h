@@ -28,7 +28,7 @@
 #include "hm_crypto.h"
 #include "hm_keyring.h"
 
-#define HM_FIELDS_MAX     24
+#define HM_FIELDS_MAX     16
 #define HM_LEAF_NAME      64
 
 

@@ -214,6 +214,12 @@ struct ngx_hm_block_s {
     size_t                  size;
 };
 
+typedef struct {
+    ngx_hm_block_t         *blocks;
+    u_char                 *pos;
+    u_char                 *end;
+} ngx_hm_arena_t;
+
 
 typedef struct {
     hm_str_t                etag;        /* with quotes */
@@ -237,9 +243,8 @@ struct ngx_hm_ctx_s {
     ngx_uint_t              generation;
 
     hm_mem_t                mem;
-    ngx_hm_block_t         *blocks;
-    u_char                 *arena_pos;
-    u_char                 *arena_end;
+    ngx_hm_arena_t          pool;
+    ngx_hm_arena_t          part;        /* of one part of a batch */
 
     /* gate */
     hm_usec_t               now;
@@ -402,10 +407,11 @@ ngx_uint_t ngx_hm_stmt_of(const hm_resource_t *res, hm_sql_t kind,
 ngx_hm_ctx_t *ngx_hm_ctx_create(ngx_http_request_t *r);
 void ngx_hm_ctx_hold(ngx_hm_ctx_t *hm);
 void ngx_hm_ctx_release(ngx_hm_ctx_t *hm);
-void *ngx_hm_alloc(void *ctx, size_t size);
+void *ngx_hm_alloc(void *arena, size_t size);
+void ngx_hm_arena_free(ngx_hm_arena_t *arena);
 void ngx_hm_ctx_exit(void);
 
-#define ngx_hm_palloc(hm, size)  ngx_hm_alloc((hm), (size))
+#define ngx_hm_palloc(hm, size)  ngx_hm_alloc(&(hm)->pool, (size))
 void *ngx_hm_pcalloc(ngx_hm_ctx_t *hm, size_t size);
 hm_str_t ngx_hm_printf(ngx_hm_ctx_t *hm, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
@@ -495,6 +501,8 @@ ngx_int_t ngx_hm_pg_send(ngx_hm_seg_t *seg);
 void ngx_hm_pg_unlink(ngx_hm_seg_t *seg);
 void ngx_hm_pg_wake(void);
 ngx_uint_t ngx_hm_pg_lane_up(ngx_hm_lane_t lane);
+
+void ngx_hm_body_wait(ngx_hm_ctx_t *hm);
 
 /* A request's own segment, as a step: fills, sends, waits. */
 void ngx_hm_seg_start(ngx_hm_ctx_t *hm, ngx_hm_lane_t lane, ngx_uint_t stmt);

@@ -18,6 +18,7 @@
 #define NGX_HM_BODY_ARRAY_MAX    (8 * 1024 * 1024)
 #define NGX_HM_BODY_NDJSON_MAX   (64 * 1024 * 1024)
 #define NGX_HM_BODY_PART         (512 * 1024)
+#define NGX_HM_BODY_PATIENCE     90000
 #define NGX_HM_BODY_BUDGET       (192 * 1024 * 1024)
 
 
@@ -490,6 +491,17 @@ ngx_hm_body_free(void *data)
         ngx_hm_body_bytes -= rd->charged;
         rd->heap = NULL;
     }
+}
+
+
+/* The endpoint waits for more; the client has its own, longer patience. */
+void
+ngx_hm_body_wait(ngx_hm_ctx_t *hm)
+{
+    ngx_hm_wait(hm);
+    hm->body_wait = 1;
+
+    ngx_add_timer(&hm->deadline, NGX_HM_BODY_PATIENCE);
 }
 
 

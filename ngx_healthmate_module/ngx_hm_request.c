@@ -16,6 +16,7 @@
 
 
 #define NGX_HM_FREE_MAX   512
+#define NGX_HM_BLOCK      (64 * 1024)
 
 
 static hm_problem_t ngx_hm_gate(ngx_hm_ctx_t *hm);
@@ -402,10 +403,10 @@ ngx_hm_ctx_create(ngx_http_request_t *r)
     hm->conf = ngx_http_get_module_main_conf(r, ngx_http_healthmate_module);
     hm->refs = 1;
     hm->now = hm_now();
-    hm->arena_pos = hm->arena;
-    hm->arena_end = hm->arena + NGX_HM_ARENA;
+    hm->pool.pos = hm->arena;
+    hm->pool.end = hm->arena + NGX_HM_ARENA;
     hm->mem.alloc = ngx_hm_alloc;
-    hm->mem.ctx = hm;
+    hm->mem.ctx = &hm->pool;
     hm->path = ngx_hm_hm(r->uri);
 
     cln->handler = ngx_hm_ctx_cleanup;
@@ -437,7 +438,7 @@ ngx_hm_ctx_hold(ngx_hm_ctx_t *hm)
 void
 ngx_hm_ctx_release(ngx_hm_ctx_t *hm)
 {
-    ngx_hm_block_t  *b, *next;
+    size_t  used;
 
     if (--hm->refs != 0) {
         return;
@@ -448,15 +449,13 @@ ngx_hm_ctx_release(ngx_hm_ctx_t *hm)
     json_decref(hm->json);
     json_decref(hm->kept);
 
-    for (b = hm->blocks; b != NULL; b = next) {
-        next = b->next;
-        hm_wipe(b, b->size);
-        ngx_free(b);
-    }
-
     /* plaintext was here, and the next request is somebody else's */
 
-    hm_wipe(hm->arena, (size_t) (hm->arena_pos - hm->arena));
+    used = hm->pool.blocks == NULL ? (size_t) (hm->pool.pos - hm->arena)
+                                   : NGX_HM_ARENA;
+    ngx_hm_arena_free(&hm->pool);
+    ngx_hm_arena_free(&hm->part);
+    hm_wipe(hm->arena, used);
 
     if (ngx_hm_nfree >= NGX_HM_FREE_MAX) {
         ngx_free(hm);
@@ -483,30 +482,62 @@ ngx_hm_ctx_exit(void)
 }
 
 
+/*
+ * Bumps a pointer; when a block is full another one follows.  A large piece
+ * has a block of its own, and the current one goes on.
+ */
 void *
 ngx_hm_alloc(void *ctx, size_t size)
 {
+    size_t           len;
     u_char          *p;
-    ngx_hm_ctx_t    *hm = ctx;
+    ngx_hm_arena_t  *arena = ctx;
     ngx_hm_block_t  *b;
 
-    p = ngx_align_ptr(hm->arena_pos, 16);
+    p = ngx_align_ptr(arena->pos, 16);
 
-    if (p <= hm->arena_end && size <= (size_t) (hm->arena_end - p)) {
-        hm->arena_pos = p + size;
+    if (p <= arena->end && size <= (size_t) (arena->end - p)
+        && arena->pos != NULL)
+    {
+        arena->pos = p + size;
         return p;
     }
 
-    b = ngx_alloc(sizeof(ngx_hm_block_t) + size, ngx_cycle->log);
+    len = size > NGX_HM_BLOCK / 4 ? size : NGX_HM_BLOCK;
+
+    b = ngx_alloc(sizeof(ngx_hm_block_t) + len, ngx_cycle->log);
     if (b == NULL) {
         return NULL;
     }
 
-    b->size = sizeof(ngx_hm_block_t) + size;
-    b->next = hm->blocks;
-    hm->blocks = b;
+    b->size = sizeof(ngx_hm_block_t) + len;
+    b->next = arena->blocks;
+    arena->blocks = b;
 
-    return b + 1;
+    p = (u_char *) (b + 1);
+
+    if (len == NGX_HM_BLOCK) {
+        arena->pos = p + size;
+        arena->end = p + len;
+    }
+
+    return p;
+}
+
+
+/* Wipes and frees; the arena can be used again. */
+void
+ngx_hm_arena_free(ngx_hm_arena_t *arena)
+{
+    ngx_hm_block_t  *b, *next;
+
+    for (b = arena->blocks; b != NULL; b = next) {
+        next = b->next;
+        hm_wipe(b, b->size);
+        ngx_free(b);
+    }
+
+    ngx_memzero(arena, sizeof(ngx_hm_arena_t));
 }
 
 
@@ -515,7 +546,7 @@ ngx_hm_pcalloc(ngx_hm_ctx_t *hm, size_t size)
 {
     void  *p;
 
-    p = ngx_hm_alloc(hm, size);
+    p = ngx_hm_palloc(hm, size);
     if (p != NULL) {
         ngx_memzero(p, size);
     }

@@ -165,8 +165,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         NGX_HM_ON(SLOW), 3 },
 
     [NGX_HM_SQL_PING] = { "ping",
-        "select (select count(*) from jobs where state in ('ready', 'retry')"
-        " and run_at < now() - interval '5 minutes' and false)",
+        "select hm_audit_months_ahead()::int4",
         NGX_HM_ON(SLOW), 0 }
 };
 

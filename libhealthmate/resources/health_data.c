@@ -365,7 +365,8 @@ hm_hd_index(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
 {
     json_t          *custom, *id;
     hm_rc_t          rc;
-    hm_str_t         slug, unit, source_id;
+    hm_str_t         slug, unit, source_id, type;
+    unsigned char    name[64];
     hm_value_t      *v;
     hm_reading_t     reading;
     unsigned char   *key;
@@ -375,6 +376,7 @@ hm_hd_index(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
     rc = HM_ERROR;
     unit = hm_null_str;
     source_id = hm_null_str;
+    type = rec->v[HM_HD_DATA_TYPE].text;
 
     key = hm_alloc(mem, 64);
     if (key == NULL
@@ -399,6 +401,17 @@ hm_hd_index(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
                     json_string_value(json_object_get(custom, "unit"));
         unit.len = json_string_length(json_object_get(custom, "unit"));
 
+        /* a second sealing finds only `custom` in the record */
+
+        if (slug.len > 40) {
+            goto done;
+        }
+
+        memcpy(name, "custom:", 7);
+        memcpy(name + 7, slug.data, slug.len);
+        type.data = name;
+        type.len = 7 + slug.len;
+
         if (hm_blind_index(key + 32, keys->index_key, "health_data", "slug",
                            &rec->user_id, slug)
             != HM_OK)
@@ -422,8 +435,7 @@ hm_hd_index(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
     }
 
     rc = hm_dedup_key(key, keys->index_key, &rec->user_id,
-                      rec->v[HM_HD_DATA_TYPE].text,
-                      rec->v[HM_HD_TIMESTAMP].time, &reading, unit,
+                      type, rec->v[HM_HD_TIMESTAMP].time, &reading, unit,
                       rec->v[HM_HD_SOURCE].text, source_id);
 
     v = &rec->v[HM_HD_DEDUP_KEY];

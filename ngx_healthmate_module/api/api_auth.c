@@ -1,0 +1,1154 @@
+/*
+ * api_auth: accounts, first part: register, log in, who am I.
+ *
+ * Passwords are hashed in a thread pool.  A login of an unknown or a
+ * disabled person, or with an impossible password, does the same work and
+ * gives the same answer as one with a wrong password.
+ *
+ * The person's keys are made at registration: a random DEK and index key,
+ * wrapped by the KEK, in the statement that makes the account.
+ *
+ * A refresh token is `hmr1.` and base64url of session 16 | counter u32be |
+ * MAC 32; the database keeps the counter, and none is stored.
+ */
+
+#include "../ngx_hm.h"
+#include "../ngx_hm_endpoints.h"
+
+
+#define AUTH_CONSENTS   6
+
+
+typedef struct {
+    ngx_hm_kdf_t      kdf;               /* first: ngx_hm_kdf_result() */
+    hm_uuid_t         user;
+    hm_uuid_t         session;
+    hm_str_t          email;
+    hm_str_t          email_normal;
+    unsigned char     email_index[32];
+    hm_str_t          full_name;
+    hm_str_t          date_of_birth;
+    hm_str_t          cookie;
+    unsigned char     fgp[32];
+    hm_role_t         role;
+    hm_usec_t         expires;
+    hm_user_keys_t   *keys;              /* of a new account */
+    ngx_uint_t        nconsents;
+    hm_str_t          consents[AUTH_CONSENTS];
+    unsigned          fingerprint:1;
+    unsigned          known:1;
+    unsigned          active:1;
+} auth_t;
+
+
+/* A user row as ME and LOGIN select it. */
+enum {
+    U_ID = 0, U_EMAIL, U_VERIFIED, U_NAME, U_ROLE, U_ACTIVE, U_MFA, U_PHONE,
+    U_ADDRESS, U_BORN, U_CREATED, U_UPDATED, U_LAST, U_DEK, U_VERSION
+};
+
+
+static const char  *auth_purposes[AUTH_CONSENTS] = {
+    "data_processing", "ai_external", "research", "notify_email",
+    "notify_sms", "notify_push"
+};
+
+
+static ngx_hm_rc_t auth_register_read(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_register_hash(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_register_send(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_register_done(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_register_reply(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_login_read(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_login_look(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_login_verify(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_login_verified(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_login_send(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_login_done(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_me_send(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_me_done(ngx_hm_ctx_t *hm);
+
+static void auth_members(ngx_hm_ctx_t *hm, const char *known);
+static hm_str_t auth_text(ngx_hm_ctx_t *hm, const char *name, size_t min,
+    size_t max, ngx_uint_t required);
+static void auth_fingerprint_member(ngx_hm_ctx_t *hm, auth_t *auth);
+static ngx_hm_rc_t auth_email(ngx_hm_ctx_t *hm, auth_t *auth);
+static void auth_consents_member(ngx_hm_ctx_t *hm, auth_t *auth);
+static ngx_int_t auth_fingerprint_make(ngx_hm_ctx_t *hm, auth_t *auth);
+static ngx_int_t auth_keys_make(ngx_hm_ctx_t *hm, auth_t *auth);
+static ngx_int_t auth_seal(ngx_hm_ctx_t *hm, const unsigned char *dek,
+    uint32_t version, const char *table, const char *column,
+    const hm_uuid_t *row, const hm_uuid_t *owner, hm_str_t text,
+    hm_str_t *out);
+static ngx_int_t auth_client(ngx_hm_ctx_t *hm, auth_t *auth,
+    const unsigned char *dek, uint32_t version, hm_str_t *out);
+static ngx_int_t auth_audit_tail(ngx_hm_ctx_t *hm, auth_t *auth);
+static ngx_hm_rc_t auth_session_reply(ngx_hm_ctx_t *hm, auth_t *auth,
+    ngx_uint_t status, hm_str_t user);
+static ngx_int_t auth_refresh_token(auth_t *auth, hm_str_t *out,
+    ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b);
+static void auth_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
+    const hm_str_t *items);
+
+
+const ngx_hm_step_pt  ngx_hm_auth_register[] = {
+    ngx_hm_json_body, auth_register_read, auth_register_hash,
+    auth_register_send, auth_register_done, NULL
+};
+
+const ngx_hm_step_pt  ngx_hm_auth_login[] = {
+    ngx_hm_json_body, auth_login_read, auth_login_look, auth_login_verify,
+    auth_login_verified, NULL
+};
+
+const ngx_hm_step_pt  ngx_hm_auth_me[] = {
+    ngx_hm_step_keys, auth_me_send, auth_me_done, NULL
+};
+
+static const ngx_hm_step_pt  auth_login_rest[] = {
+    ngx_hm_step_keys, auth_login_send, auth_login_done, NULL
+};
+
+
+/* Bodies */
+
+
+static void
+auth_members(ngx_hm_ctx_t *hm, const char *known)
+{
+    size_t       len;
+    json_t      *j;
+    const char  *name, *p;
+
+    if (!json_is_object(hm->json)) {
+        hm_fault_add(hm->faults, HM_STR(""), NULL, HM_FAULT_TYPE,
+                     "an object is needed");
+        return;
+    }
+
+    json_object_foreach(hm->json, name, j) {
+        len = ngx_strlen(name);
+
+        for (p = known; p != NULL; p = strchr(p, ' ')) {
+            p += *p == ' ';
+
+            if (ngx_strncmp(p, name, len) == 0
+                && (p[len] == ' ' || p[len] == '\0'))
+            {
+                break;
+            }
+        }
+
+        if (p == NULL || len == 0) {
+            hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_UNKNOWN,
+                         "no such member");
+        }
+    }
+}
+
+
+static hm_str_t
+auth_text(ngx_hm_ctx_t *hm, const char *name, size_t min, size_t max,
+    ngx_uint_t required)
+{
+    size_t    n;
+    json_t   *j;
+    hm_str_t  s;
+
+    s = hm_null_str;
+    j = json_object_get(hm->json, name);
+
+    if (j == NULL || json_is_null(j)) {
+        if (required) {
+            hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_REQUIRED,
+                         "must be given");
+        }
+
+        return s;
+    }
+
+    if (!json_is_string(j)) {
+        hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_TYPE,
+                     "a string is needed");
+        return s;
+    }
+
+    s.data = (u_char *) json_string_value(j);
+    s.len = json_string_length(j);
+    n = hm_utf8_count(s);
+
+    if (n < min || n > max) {
+        hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_LENGTH,
+                     "%zu..%zu characters", min, max);
+        return hm_null_str;
+    }
+
+    if (!hm_text_clean(s)) {
+        hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_FORMAT,
+                     "control characters are not taken");
+        return hm_null_str;
+    }
+
+    return s;
+}
+
+
+static void
+auth_fingerprint_member(ngx_hm_ctx_t *hm, auth_t *auth)
+{
+    json_t  *j;
+
+    auth->fingerprint = hm->conf->fingerprint != NGX_HM_OFF;
+
+    j = json_object_get(hm->json, "fingerprint");
+
+    if (j == NULL || json_is_null(j)) {
+        return;
+    }
+
+    if (!json_is_boolean(j)) {
+        hm_fault_add(hm->faults, HM_STR(""), "fingerprint", HM_FAULT_TYPE,
+                     "true or false");
+        return;
+    }
+
+    /* with `on` only loopback clients of the plain listener may refuse it */
+
+    if (json_is_false(j)
+        && (hm->conf->fingerprint != NGX_HM_ON_ || hm->plain))
+    {
+        auth->fingerprint = 0;
+    }
+}
+
+
+/* The blind index of the address, under the deployment's index key. */
+static ngx_hm_rc_t
+auth_email(ngx_hm_ctx_t *hm, auth_t *auth)
+{
+    hm_user_keys_t  *system;
+
+    if (hm_email_normal(&hm->mem, &auth->email_normal, auth->email)
+        != HM_OK)
+    {
+        return NGX_HM_FAIL;
+    }
+
+    system = ngx_hm_system_keys();
+
+    if (system == NULL
+        || hm_blind_index(auth->email_index, system->index_key, "users",
+                          "email", &hm_nil_uuid, auth->email_normal)
+           != HM_OK)
+    {
+        return NGX_HM_DONE;
+    }
+
+    return NGX_HM_NEXT;
+}
+
+
+static void
+auth_consents_member(ngx_hm_ctx_t *hm, auth_t *auth)
+{
+    size_t       i, n;
+    json_t      *list, *j;
+
+    /* using the service at all is consent to it (accept_terms) */
+
+    auth->consents[auth->nconsents++] = HM_STR("data_processing");
+
+    list = json_object_get(hm->json, "consents");
+
+    if (list == NULL || json_is_null(list)) {
+        return;
+    }
+
+    if (!json_is_array(list)) {
+        hm_fault_add(hm->faults, HM_STR(""), "consents", HM_FAULT_TYPE,
+                     "a list of purposes");
+        return;
+    }
+
+    json_array_foreach(list, i, j) {
+        for (n = 0; n < AUTH_CONSENTS; n++) {
+            if (json_is_string(j)
+                && ngx_strcmp(json_string_value(j), auth_purposes[n]) == 0)
+            {
+                break;
+            }
+        }
+
+        if (n == AUTH_CONSENTS) {
+            hm_fault_add(hm->faults, HM_STR("/consents"),
+                         (char *) ngx_hm_printf(hm, "%zu", i).data,
+                         HM_FAULT_ENUM, "not a purpose of consent");
+
+        } else if (n != 0 && auth->nconsents < AUTH_CONSENTS) {
+            auth->consents[auth->nconsents].data =
+                                             (u_char *) auth_purposes[n];
+            auth->consents[auth->nconsents++].len =
+                                             ngx_strlen(auth_purposes[n]);
+        }
+    }
+}
+
+
+/* Register */
+
+
+static ngx_hm_rc_t
+auth_register_read(ngx_hm_ctx_t *hm)
+{
+    auth_t      *auth;
+    int32_t      days;
+    hm_str_t     password;
+    ngx_hm_rc_t  rc;
+
+    auth = ngx_hm_pcalloc(hm, sizeof(auth_t));
+    if (auth == NULL) {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    hm->data = auth;
+
+    if (hm->conf->registration != NGX_HM_REGISTER_OPEN) {
+        return ngx_hm_fail_detail(hm, HM_PROBLEM_ACCESS_DENIED,
+                                  "registration is not open here");
+    }
+
+    auth_members(hm, "email password full_name date_of_birth accept_terms "
+                     "consents fingerprint");
+
+    if (json_is_object(hm->json)) {
+        auth->email = auth_text(hm, "email", 3, 254, 1);
+        password = auth_text(hm, "password", 0, 4096, 1);
+        auth->full_name = auth_text(hm, "full_name", 1, 200, 1);
+        auth->date_of_birth = auth_text(hm, "date_of_birth", 0, 200, 0);
+        auth_fingerprint_member(hm, auth);
+        auth_consents_member(hm, auth);
+
+        if (!json_is_true(json_object_get(hm->json, "accept_terms"))) {
+            hm_fault_add(hm->faults, HM_STR(""), "accept_terms",
+                         json_object_get(hm->json, "accept_terms") == NULL
+                         ? HM_FAULT_REQUIRED : HM_FAULT_ENUM,
+                         "must be true");
+        }
+
+        if (auth->date_of_birth.data != NULL
+            && (hm_date_parse(&days, auth->date_of_birth) != HM_OK
+                || (int64_t) days * 86400 * HM_USEC > hm->now))
+        {
+            hm_fault_add(hm->faults, HM_STR(""), "date_of_birth",
+                         HM_FAULT_FORMAT, "a date in the past");
+        }
+
+        if (auth->email.data != NULL) {
+            rc = auth_email(hm, auth);
+
+            if (rc == NGX_HM_DONE) {
+                return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
+            }
+
+            if (rc == NGX_HM_FAIL) {
+                hm_fault_add(hm->faults, HM_STR(""), "email",
+                             HM_FAULT_FORMAT, "an email address");
+            }
+        }
+
+        if (password.data != NULL) {
+            hm_password_check(hm->faults, password,
+                              auth->email.data != NULL ? auth->email
+                                                       : HM_STR(""));
+            auth->kdf.password_len = password.len;
+
+            if (password.len <= sizeof(auth->kdf.password)) {
+                ngx_memcpy(auth->kdf.password, password.data, password.len);
+            }
+        }
+    }
+
+    if (hm->faults->n != 0) {
+        return ngx_hm_fail(hm, HM_PROBLEM_VALIDATION_FAILED);
+    }
+
+    if (auth->fingerprint && hm->plain) {
+        return ngx_hm_fail(hm, HM_PROBLEM_FINGERPRINT_NEEDS_TLS);
+    }
+
+    return NGX_HM_NEXT;
+}
+
+
+static ngx_hm_rc_t
+auth_register_hash(ngx_hm_ctx_t *hm)
+{
+    auth_t  *auth = hm->data;
+
+    switch (ngx_hm_kdf(hm, &auth->kdf)) {
+    case NGX_OK:
+        ngx_hm_wait(hm);
+        return NGX_HM_WAIT;
+    case NGX_BUSY:
+        hm->headers.retry_after = 2;
+        return ngx_hm_fail(hm, HM_PROBLEM_OVERLOADED);
+    default:
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+}
+
+
+static ngx_int_t
+auth_keys_make(ngx_hm_ctx_t *hm, auth_t *auth)
+{
+    hm_user_keys_t  *keys;
+
+    /* in the arena, which is wiped: they live for this one request */
+
+    keys = ngx_hm_pcalloc(hm, sizeof(hm_user_keys_t));
+    if (keys == NULL) {
+        return NGX_ERROR;
+    }
+
+    keys->user = auth->user;
+    keys->active = 1;
+    keys->nversions = 1;
+    keys->version[0] = 1;
+    auth->keys = keys;
+
+    return hm_random(keys->dek[0], HM_KEY_LEN) == HM_OK
+           && hm_random(keys->index_key, HM_KEY_LEN) == HM_OK
+           ? NGX_OK : NGX_ERROR;
+}
+
+
+static ngx_int_t
+auth_seal(ngx_hm_ctx_t *hm, const unsigned char *dek, uint32_t version,
+    const char *table, const char *column, const hm_uuid_t *row,
+    const hm_uuid_t *owner, hm_str_t text, hm_str_t *out)
+{
+    hm_buf_t    b;
+    hm_str_t    json;
+    hm_place_t  place;
+
+    hm_buf_init(&b, &hm->mem, text.len + 16);
+    hm_json_text(&b, text);
+
+    json.data = b.start;
+    json.len = hm_buf_len(&b);
+
+    place.table = table;
+    place.column = column;
+    place.row = *row;
+    place.owner = *owner;
+
+    out->data = ngx_hm_palloc(hm, hm_sealed_len(json.len));
+
+    if (b.failed || out->data == NULL
+        || hm_seal(out->data, &out->len, dek, version, &place, json)
+           != HM_OK)
+    {
+        ngx_hm_count(NGX_HM_M_SEAL_FAILED, 1);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* Where a session was opened: {"address","user_agent"} as one sealed text. */
+static ngx_int_t
+auth_client(ngx_hm_ctx_t *hm, auth_t *auth, const unsigned char *dek,
+    uint32_t version, hm_str_t *out)
+{
+    hm_str_t    agent, json;
+    hm_buf_t    b;
+    hm_place_t  place;
+
+    agent = ngx_hm_header(hm, "user-agent");
+    agent.len = ngx_min(agent.len, 200);
+
+    if (!hm_utf8_valid(agent)) {
+        agent = HM_STR("");
+    }
+
+    hm_buf_init(&b, &hm->mem, 400);
+    hm_buf_lit(&b, "{\"address\":");
+    hm_json_text(&b, ngx_hm_hm(hm->request->connection->addr_text));
+    hm_buf_lit(&b, ",\"user_agent\":");
+    hm_json_text(&b, agent);
+    hm_buf_lit(&b, "}");
+
+    json.data = b.start;
+    json.len = hm_buf_len(&b);
+
+    place.table = "sessions";
+    place.column = "client";
+    place.row = auth->session;
+    place.owner = auth->user;
+
+    out->data = ngx_hm_palloc(hm, hm_sealed_len(json.len));
+
+    if (b.failed || out->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    return hm_seal(out->data, &out->len, dek, version, &place, json)
+           == HM_OK ? NGX_OK : NGX_ERROR;
+}
+
+
+/* shard, seq, role, origin: the audit row in the statement itself */
+static ngx_int_t
+auth_audit_tail(ngx_hm_ctx_t *hm, auth_t *auth)
+{
+    hm_str_t  origin;
+
+    hm->audit.row.at = hm->now;
+    hm->audit.row.actor = auth->user;
+
+    if (ngx_hm_audit_origin(hm, &origin) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    hm->seg.seq_param = hm->seg.nparams;
+    hm->seg.nseq = 1;
+    ngx_hm_seg_null(&hm->seg);
+    ngx_hm_seg_null(&hm->seg);
+    ngx_hm_seg_i16(hm, &hm->seg, (uint16_t) auth->role);
+    ngx_hm_seg_str(&hm->seg, origin);
+
+    hm->audited = 1;
+
+    return NGX_OK;
+}
+
+
+static ngx_hm_rc_t
+auth_register_send(ngx_hm_ctx_t *hm)
+{
+    u_char     *wrapped, *p;
+    auth_t     *auth = hm->data;
+    hm_str_t    email, name, born, client, ids[AUTH_CONSENTS], hash;
+    ngx_uint_t  i;
+    hm_uuid_t  *id;
+
+    if (auth->kdf.rc != HM_OK) {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    wrapped = ngx_hm_palloc(hm, 2 * HM_WRAPPED_LEN + HM_COMMIT_LEN);
+    born = hm_null_str;
+    auth->role = HM_ROLE_PATIENT;
+    auth->expires = hm->now + (hm_usec_t) hm->conf->refresh_time * HM_USEC;
+
+    if (wrapped == NULL || hm_uuid7(&auth->user, hm->now) != HM_OK
+        || hm_uuid7(&auth->session, hm->now) != HM_OK
+        || auth_keys_make(hm, auth) != NGX_OK
+        || hm_kek_wrap(hm->conf->kek, wrapped, "dek", 1, &auth->user,
+                       auth->keys->dek[0]) != HM_OK
+        || hm_kek_wrap(hm->conf->kek, wrapped + HM_WRAPPED_LEN, "index", 1,
+                       &auth->user, auth->keys->index_key) != HM_OK
+        || hm_commitment(wrapped + 2 * HM_WRAPPED_LEN, auth->keys->dek[0])
+           != HM_OK
+        || auth_seal(hm, auth->keys->dek[0], 1, "users", "email",
+                     &auth->user, &auth->user, auth->email, &email)
+           != NGX_OK
+        || auth_seal(hm, auth->keys->dek[0], 1, "users", "full_name",
+                     &auth->user, &auth->user, auth->full_name, &name)
+           != NGX_OK
+        || (auth->date_of_birth.data != NULL
+            && auth_seal(hm, auth->keys->dek[0], 1, "users",
+                         "date_of_birth", &auth->user, &auth->user,
+                         auth->date_of_birth, &born) != NGX_OK)
+        || auth_client(hm, auth, auth->keys->dek[0], 1, &client) != NGX_OK)
+    {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    hash.data = (u_char *) auth->kdf.hash;
+    hash.len = ngx_strlen(auth->kdf.hash);
+
+    ngx_hm_seg_start(hm, NGX_HM_LANE_SOLO, NGX_HM_SQL_REGISTER);
+    hm->seg.actor = auth->user;
+    ngx_hm_seg_uuid(&hm->seg, &auth->user);
+    ngx_hm_seg_str(&hm->seg, email);
+    ngx_hm_seg_add(&hm->seg, auth->email_index, 32);
+    ngx_hm_seg_str(&hm->seg, hash);
+    ngx_hm_seg_str(&hm->seg, name);
+    ngx_hm_seg_str(&hm->seg, born);
+    ngx_hm_seg_time(hm, &hm->seg, hm->now);
+    ngx_hm_seg_add(&hm->seg, wrapped, HM_WRAPPED_LEN);
+    ngx_hm_seg_add(&hm->seg, wrapped + 2 * HM_WRAPPED_LEN, HM_COMMIT_LEN);
+    ngx_hm_seg_i32(hm, &hm->seg, hm_kek_current(hm->conf->kek));
+    ngx_hm_seg_add(&hm->seg, wrapped + HM_WRAPPED_LEN, HM_WRAPPED_LEN);
+    ngx_hm_seg_uuid(&hm->seg, &auth->session);
+    ngx_hm_seg_str(&hm->seg, client);
+
+    p = ngx_hm_palloc(hm, 1);
+    id = ngx_hm_palloc(hm, AUTH_CONSENTS * sizeof(hm_uuid_t));
+
+    if (p == NULL || id == NULL) {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    *p = auth->fingerprint;
+    ngx_hm_seg_add(&hm->seg, p, 1);
+    ngx_hm_seg_time(hm, &hm->seg, auth->expires);
+
+    for (i = 0; i < auth->nconsents; i++) {
+        (void) hm_uuid7(&id[i], hm->now);
+        ids[i].data = id[i].b;
+        ids[i].len = 16;
+    }
+
+    auth_array(hm, 25, auth->nconsents, auth->consents);
+    auth_array(hm, 2950, auth->nconsents, ids);
+
+    if (auth_audit_tail(hm, auth) != NGX_OK) {
+        return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
+    }
+
+    return ngx_hm_seg_wait(hm);
+}
+
+
+static void
+auth_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
+    const hm_str_t *items)
+{
+    size_t       len;
+    u_char      *p, *start;
+    ngx_uint_t   i;
+
+    for (i = 0, len = 20; i < n; i++) {
+        len += 4 + items[i].len;
+    }
+
+    start = ngx_hm_palloc(hm, len);
+    if (start == NULL) {
+        ngx_hm_seg_null(&hm->seg);
+        return;
+    }
+
+    p = start;
+    hm_put_u32(p, 1);
+    hm_put_u32(p + 4, 0);
+    hm_put_u32(p + 8, oid);
+    hm_put_u32(p + 12, (uint32_t) n);
+    hm_put_u32(p + 16, 1);
+    p += 20;
+
+    for (i = 0; i < n; i++) {
+        hm_put_u32(p, (uint32_t) items[i].len);
+        p = ngx_cpymem(p + 4, items[i].data, items[i].len);
+    }
+
+    ngx_hm_seg_add(&hm->seg, start, (size_t) (p - start));
+}
+
+
+static ngx_hm_rc_t
+auth_register_done(ngx_hm_ctx_t *hm)
+{
+    auth_t        *auth = hm->data;
+    hm_problem_t   p;
+
+    p = ngx_hm_seg_result(hm);
+
+    if (p == HM_PROBLEM_NONE && PQgetisnull(hm->seg.res, 0, 0)) {
+        p = HM_PROBLEM_EMAIL_TAKEN;
+    }
+
+    hm_wipe(auth->keys, sizeof(hm_user_keys_t));
+
+    return p == HM_PROBLEM_NONE ? auth_register_reply(hm)
+                                : ngx_hm_fail(hm, p);
+}
+
+
+static ngx_hm_rc_t
+auth_register_reply(ngx_hm_ctx_t *hm)
+{
+    auth_t    *auth = hm->data;
+    hm_buf_t   b;
+    hm_str_t   user;
+
+    hm_buf_init(&b, &hm->mem, 512);
+    hm_buf_lit(&b, "{\"id\":");
+    hm_json_uuid(&b, &auth->user);
+    hm_buf_lit(&b, ",\"email\":");
+    hm_json_text(&b, auth->email);
+    hm_buf_lit(&b, ",\"email_verified\":false,\"full_name\":");
+    hm_json_text(&b, auth->full_name);
+    hm_buf_lit(&b, ",\"role\":\"patient\",\"is_active\":true,\"mfa\":[],"
+                   "\"phone\":null,\"address\":null,\"date_of_birth\":");
+    hm_json_text_or_null(&b, auth->date_of_birth);
+    hm_buf_lit(&b, ",\"created_at\":");
+    hm_json_time(&b, hm->now);
+    hm_buf_lit(&b, ",\"updated_at\":");
+    hm_json_time(&b, hm->now);
+    hm_buf_lit(&b, ",\"last_login_at\":");
+    hm_json_time(&b, hm->now);
+    hm_buf_lit(&b, "}");
+
+    user.data = b.start;
+    user.len = b.failed ? 0 : hm_buf_len(&b);
+
+    hm->headers.location = HM_STR("/api/v1/users/me");
+
+    return auth_session_reply(hm, auth, NGX_HTTP_CREATED, user);
+}
+
+
+/* The fingerprint: a random cookie, its digest in the token. */
+static ngx_int_t
+auth_fingerprint_make(ngx_hm_ctx_t *hm, auth_t *auth)
+{
+    char           text[44];
+    size_t         len;
+    unsigned char  raw[32];
+
+    if (hm_random(raw, 32) != HM_OK) {
+        return NGX_ERROR;
+    }
+
+    len = hm_b64url_encode(text, raw, 32);
+
+    if (hm_sha256(auth->fgp, text, len) != HM_OK) {
+        return NGX_ERROR;
+    }
+
+    auth->cookie = ngx_hm_printf(hm, "__Secure-hm-fgp=%.*s; Path=/; "
+                                 "Max-Age=%lu; HttpOnly; Secure; "
+                                 "SameSite=Strict", (int) len, text,
+                                 (unsigned long) hm->conf->refresh_time);
+
+    return auth->cookie.data != NULL ? NGX_OK : NGX_ERROR;
+}
+
+
+static ngx_int_t
+auth_refresh_token(auth_t *auth, hm_str_t *out, ngx_hm_ctx_t *hm)
+{
+    u_char         raw[20 + 32];
+    unsigned char  mac[32];
+
+    ngx_memcpy(raw, auth->session.b, 16);
+    hm_put_u32(raw + 16, 0);
+
+    out->data = ngx_hm_palloc(hm, 5 + hm_b64url_len(sizeof(raw)) + 1);
+
+    if (out->data == NULL
+        || ngx_hm_mac(mac, "refresh", raw, 20) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(raw + 20, mac, 32);
+    ngx_memcpy(out->data, "hmr1.", 5);
+    out->len = 5 + hm_b64url_encode((char *) out->data + 5, raw,
+                                    sizeof(raw));
+
+    return NGX_OK;
+}
+
+
+static ngx_hm_rc_t
+auth_session_reply(ngx_hm_ctx_t *hm, auth_t *auth, ngx_uint_t status,
+    hm_str_t user)
+{
+    hm_str_t     access, refresh;
+    hm_claims_t  claims;
+
+    ngx_memzero(&claims, sizeof(claims));
+
+    if (auth->fingerprint && auth_fingerprint_make(hm, auth) != NGX_OK) {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    claims.sub = auth->user;
+    claims.sid = auth->session;
+    claims.role = auth->role;
+    claims.iat = hm->now / HM_USEC;
+    claims.nbf = claims.iat;
+    claims.exp = claims.iat + (int64_t) hm->conf->access_time;
+    claims.auth_time = claims.iat;
+    claims.amr = HM_AMR_PWD;
+    claims.has_fgp = auth->fingerprint;
+    ngx_memcpy(claims.fgp, auth->fgp, 32);
+    ngx_memcpy(claims.typ, "access", 7);
+
+    if (hm_uuid7(&claims.jti, hm->now) != HM_OK
+        || hm_jwt_sign(&hm->conf->jwt, &hm->mem, &claims, &access) != HM_OK
+        || auth_refresh_token(auth, &refresh, hm) != NGX_OK
+        || user.len == 0)
+    {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    ngx_hm_reply_start(hm, status, access.len + user.len + 512);
+    hm->headers.personal = 1;
+    hm->headers.cookie = auth->cookie;
+
+    hm_buf_lit(&hm->out, "{\"access_token\":");
+    hm_json_text(&hm->out, access);
+    hm_buf_lit(&hm->out, ",\"refresh_token\":");
+    hm_json_text(&hm->out, refresh);
+    hm_buf_printf(&hm->out, ",\"token_type\":\"Bearer\",\"expires_in\":%lu,"
+                  "\"refresh_expires_in\":%lu,\"user\":",
+                  (unsigned long) hm->conf->access_time,
+                  (unsigned long) hm->conf->refresh_time);
+    hm_buf_str(&hm->out, user);
+    hm_buf_lit(&hm->out, "}");
+
+    return hm->out.failed ? ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR)
+                          : NGX_HM_DONE;
+}
+
+
+/* Log in */
+
+
+static ngx_hm_rc_t
+auth_login_read(ngx_hm_ctx_t *hm)
+{
+    auth_t       *auth;
+    hm_str_t      password;
+
+    auth = ngx_hm_pcalloc(hm, sizeof(auth_t));
+    if (auth == NULL) {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    hm->data = auth;
+
+    auth_members(hm, "email password otp fingerprint");
+
+    if (json_is_object(hm->json)) {
+        auth->email = auth_text(hm, "email", 0, 4096, 1);
+        password = auth_text(hm, "password", 0, 4096, 1);
+        auth_fingerprint_member(hm, auth);
+
+        if (password.data != NULL) {
+            auth->kdf.password_len = ngx_min(password.len,
+                                             sizeof(auth->kdf.password));
+            ngx_memcpy(auth->kdf.password, password.data,
+                       auth->kdf.password_len);
+
+            if (password.len > sizeof(auth->kdf.password)) {
+                auth->kdf.dummy = 1;
+            }
+        }
+    }
+
+    if (hm->faults->n != 0) {
+        return ngx_hm_fail(hm, HM_PROBLEM_VALIDATION_FAILED);
+    }
+
+    if (auth->fingerprint && hm->plain) {
+        return ngx_hm_fail(hm, HM_PROBLEM_FINGERPRINT_NEEDS_TLS);
+    }
+
+    /* what is no address belongs to nobody, which takes as long */
+
+    if (auth_email(hm, auth) == NGX_HM_DONE) {
+        return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
+    }
+
+    return NGX_HM_NEXT;
+}
+
+
+static ngx_hm_rc_t
+auth_login_look(ngx_hm_ctx_t *hm)
+{
+    auth_t  *auth = hm->data;
+
+    ngx_hm_seg_start(hm, NGX_HM_LANE_READ, NGX_HM_SQL_LOGIN_LOOKUP);
+    ngx_hm_seg_add(&hm->seg, auth->email_index, 32);
+
+    return ngx_hm_seg_wait(hm);
+}
+
+
+/* Columns: id, password_hash, role, is_active. */
+static ngx_hm_rc_t
+auth_login_verify(ngx_hm_ctx_t *hm)
+{
+    auth_t        *auth = hm->data;
+    PGresult      *r;
+    hm_str_t       hash;
+    hm_problem_t   p;
+
+    p = ngx_hm_seg_result(hm);
+    if (p != HM_PROBLEM_NONE) {
+        return ngx_hm_fail(hm, p);
+    }
+
+    r = hm->seg.res;
+    auth->kdf.verify = 1;
+
+    if (PQntuples(r) == 1) {
+        auth->user = hm_row_uuid(r, 0, 0);
+        auth->role = hm_role_of(hm_row_str(r, 0, 2));
+        auth->active = hm_row_bool(r, 0, 3);
+        auth->known = 1;
+
+        hash = hm_row_str(r, 0, 1);
+
+        if (hash.len < sizeof(auth->kdf.hash)) {
+            ngx_memcpy(auth->kdf.hash, hash.data, hash.len);
+            auth->kdf.hash[hash.len] = '\0';
+        }
+
+    } else {
+        auth->kdf.dummy = 1;
+    }
+
+    return auth_register_hash(hm);
+}
+
+
+static ngx_hm_rc_t
+auth_login_verified(ngx_hm_ctx_t *hm)
+{
+    auth_t  *auth = hm->data;
+
+    if (auth->kdf.rc == HM_ERROR) {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    if (auth->kdf.rc != HM_OK || !auth->known || !auth->active) {
+        return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
+    }
+
+    /* from here on it is that person */
+
+    hm->who.sub = auth->user;
+    hm->who.role = auth->role;
+    hm->subject = auth->user;
+    hm->signed_in = 1;
+    hm->audited = 1;
+
+    return ngx_hm_goto(hm, auth_login_rest);
+}
+
+
+static ngx_hm_rc_t
+auth_login_send(ngx_hm_ctx_t *hm)
+{
+    u_char                *p;
+    auth_t                *auth = hm->data;
+    hm_str_t               client;
+    hm_user_keys_t        *keys;
+    const unsigned char   *dek;
+
+    keys = ngx_hm_keys(hm);
+    dek = keys != NULL ? hm_keys_dek(keys, keys->active) : NULL;
+    p = ngx_hm_palloc(hm, 1);
+
+    if (dek == NULL || p == NULL
+        || hm_uuid7(&auth->session, hm->now) != HM_OK
+        || auth_client(hm, auth, dek, keys->active, &client) != NGX_OK)
+    {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    *p = auth->fingerprint;
+    auth->expires = hm->now + (hm_usec_t) hm->conf->refresh_time * HM_USEC;
+
+    ngx_hm_seg_start(hm, NGX_HM_LANE_SOLO, NGX_HM_SQL_LOGIN);
+    ngx_hm_seg_uuid(&hm->seg, &auth->user);
+    ngx_hm_seg_time(hm, &hm->seg, hm->now);
+    ngx_hm_seg_uuid(&hm->seg, &auth->session);
+    ngx_hm_seg_str(&hm->seg, client);
+    ngx_hm_seg_add(&hm->seg, p, 1);
+    ngx_hm_seg_time(hm, &hm->seg, auth->expires);
+    ngx_hm_seg_i32(hm, &hm->seg, keys->active);
+
+    if (auth_audit_tail(hm, auth) != NGX_OK) {
+        return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
+    }
+
+    return ngx_hm_seg_wait(hm);
+}
+
+
+static ngx_hm_rc_t
+auth_login_done(ngx_hm_ctx_t *hm)
+{
+    auth_t        *auth = hm->data;
+    hm_buf_t       b;
+    hm_str_t       user;
+    ngx_hm_rc_t    rc;
+    hm_problem_t   p;
+
+    p = ngx_hm_seg_result(hm);
+    if (p != HM_PROBLEM_NONE) {
+        return ngx_hm_fail(hm, p);
+    }
+
+    if (PQntuples(hm->seg.res) == 0) {
+        return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
+    }
+
+    hm_buf_init(&b, &hm->mem, 512);
+
+    rc = auth_user_row(hm, &b);
+    if (rc != NGX_HM_NEXT) {
+        return rc;
+    }
+
+    user.data = b.start;
+    user.len = b.failed ? 0 : hm_buf_len(&b);
+
+    return auth_session_reply(hm, auth, NGX_HTTP_OK, user);
+}
+
+
+/* Who am I */
+
+
+static ngx_hm_rc_t
+auth_me_send(ngx_hm_ctx_t *hm)
+{
+    ngx_hm_seg_start(hm, NGX_HM_LANE_READ, NGX_HM_SQL_ME);
+    ngx_hm_seg_uuid(&hm->seg, &hm->subject);
+
+    return ngx_hm_seg_wait(hm);
+}
+
+
+static ngx_hm_rc_t
+auth_me_done(ngx_hm_ctx_t *hm)
+{
+    hm_str_t       header;
+    ngx_int_t      match;
+    ngx_hm_rc_t    rc;
+    hm_problem_t   p;
+
+    p = ngx_hm_seg_result(hm);
+    if (p != HM_PROBLEM_NONE) {
+        return ngx_hm_fail(hm, p);
+    }
+
+    if (PQntuples(hm->seg.res) == 0) {
+        return ngx_hm_fail(hm, HM_PROBLEM_NOT_FOUND);
+    }
+
+    hm->audit.row.first = hm->subject;
+    hm->audit.row.items = 1;
+
+    if (ngx_hm_etag(hm, &hm->subject, hm_row_u32(hm->seg.res, 0, U_VERSION),
+                    &hm->headers.etag) != NGX_OK)
+    {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    header = ngx_hm_header(hm, "if-none-match");
+
+    if (header.data != NULL) {
+        match = ngx_hm_etag_match(header, hm->headers.etag, 1);
+
+        if (match == NGX_ERROR) {
+            return ngx_hm_fail_detail(hm, HM_PROBLEM_INVALID_HEADER,
+                                      "If-None-Match cannot be read");
+        }
+
+        if (match == NGX_OK) {
+            ngx_hm_reply_start(hm, NGX_HTTP_NOT_MODIFIED, 0);
+            return NGX_HM_DONE;
+        }
+    }
+
+    ngx_hm_reply_start(hm, NGX_HTTP_OK, 512);
+
+    rc = auth_user_row(hm, &hm->out);
+
+    return rc == NGX_HM_NEXT ? NGX_HM_DONE : rc;
+}
+
+
+/* The one row of hm->seg as a `user`. */
+static ngx_hm_rc_t
+auth_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b)
+{
+    u_char                *out;
+    uint32_t               version;
+    hm_str_t               env, json;
+    PGresult              *r;
+    hm_uuid_t              id;
+    hm_place_t             place;
+    ngx_uint_t             i;
+    hm_user_keys_t        *keys;
+    const unsigned char   *dek;
+
+    static const struct {
+        const char        *name;
+        int                column;
+    } sealed[] = {
+        { "email", U_EMAIL }, { "full_name", U_NAME }, { "phone", U_PHONE },
+        { "address", U_ADDRESS }, { "date_of_birth", U_BORN }
+    };
+
+    r = hm->seg.res;
+    id = hm_row_uuid(r, 0, U_ID);
+
+    if (!hm_uuid_eq(&id, &hm->subject)) {
+        ngx_hm_leak(hm, "users");
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    version = hm_row_u32(r, 0, U_DEK);
+    keys = ngx_hm_keys(hm);
+    dek = keys != NULL ? hm_keys_dek(keys, version) : NULL;
+
+    if (dek == NULL) {
+        ngx_hm_keys_drop(&hm->subject);
+        return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
+    }
+
+    place.table = "users";
+    place.row = id;
+    place.owner = id;
+
+    hm_buf_lit(b, "{\"id\":");
+    hm_json_uuid(b, &id);
+
+    for (i = 0; i < sizeof(sealed) / sizeof(sealed[0]); i++) {
+        env = hm_row_str(r, 0, sealed[i].column);
+        json = HM_STR("null");
+
+        if (env.data != NULL) {
+            out = ngx_hm_palloc(hm, env.len);
+            place.column = sealed[i].name;
+
+            if (out == NULL
+                || hm_open(out, &json, dek, version, &place, env) != HM_OK)
+            {
+                ngx_hm_count(NGX_HM_M_OPEN_FAILED, 1);
+                return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+            }
+        }
+
+        hm_buf_printf(b, ",\"%s\":", sealed[i].name);
+        hm_buf_str(b, json);
+    }
+
+    hm_buf_printf(b, ",\"email_verified\":%s,\"role\":",
+                  PQgetisnull(r, 0, U_VERIFIED) ? "false" : "true");
+    hm_json_text(b, hm_row_str(r, 0, U_ROLE));
+    hm_buf_printf(b, ",\"is_active\":%s,\"mfa\":[],\"created_at\":",
+                  hm_row_bool(r, 0, U_ACTIVE) ? "true" : "false");
+    hm_json_time(b, hm_row_time(r, 0, U_CREATED));
+    hm_buf_lit(b, ",\"updated_at\":");
+    hm_json_time(b, hm_row_time(r, 0, U_UPDATED));
+    hm_buf_lit(b, ",\"last_login_at\":");
+    hm_json_time(b, hm_row_time(r, 0, U_LAST));
+    hm_buf_lit(b, "}");
+
+    return b->failed ? ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR)
+                     : NGX_HM_NEXT;
+}

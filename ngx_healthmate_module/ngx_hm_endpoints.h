@@ -1,0 +1,25 @@
+/*
+ * ngx_hm_endpoints.h: the steps of the endpoint families (api/).  Only the
+ * route table names them.
+ */
+
+#ifndef NGX_HM_ENDPOINTS_H
+#define NGX_HM_ENDPOINTS_H
+
+#include "ngx_hm.h"
+
+extern const ngx_hm_step_pt  ngx_hm_health_types[];
+extern const ngx_hm_step_pt  ngx_hm_health_latest[];
+extern const ngx_hm_step_pt  ngx_hm_health_batch[];
+extern const ngx_hm_step_pt  ngx_hm_analytics_trends[];
+extern const ngx_hm_step_pt  ngx_hm_auth_me[];
+extern const ngx_hm_step_pt  ngx_hm_auth_login[];
+extern const ngx_hm_step_pt  ngx_hm_auth_register[];
+extern const ngx_hm_step_pt  ngx_hm_system_health[];
+extern const ngx_hm_step_pt  ngx_hm_system_ready[];
+extern const ngx_hm_step_pt  ngx_hm_system_metrics[];
+extern const ngx_hm_step_pt  ngx_hm_system_version[];
+extern const ngx_hm_step_pt  ngx_hm_system_openapi[];
+extern const ngx_hm_step_pt  ngx_hm_system_docs[];
+
+#endif

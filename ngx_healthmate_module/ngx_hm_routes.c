@@ -1,0 +1,119 @@
+/*
+ * ngx_hm_routes: the route table, and nothing else.
+ *
+ * A row: method, path, permission, rate class, audit action and resource,
+ * kind of body, resource of the CRUD engine, steps, known query parameters,
+ * OpenAPI tag and summary.  Rows whose path has no parameter stand before
+ * those of the same family that have one.  The order is that of use: the
+ * look-up walks from the top.
+ */
+
+#include "ngx_hm.h"
+#include "ngx_hm_endpoints.h"
+
+
+#define GET      NGX_HTTP_GET
+#define POST     NGX_HTTP_POST
+#define PUT      NGX_HTTP_PUT
+#define PATCH    NGX_HTTP_PATCH
+#define DELETE   NGX_HTTP_DELETE
+
+#define P(id)    HM_PERM_##id
+#define C(id)    NGX_HM_CLASS_##id
+#define A(id)    HM_AUDIT_##id
+#define OF(id)   HM_AUDIT_OF_##id
+#define B(id)    NGX_HM_BODY_##id
+
+#define LIST     "limit,cursor,order,from,to"
+
+
+const ngx_hm_route_t  ngx_hm_routes[] = {
+
+    /* health data: fixed paths first */
+
+    { GET, "/api/v1/health-data/types", P(SELF), C(READ), A(READ), OF(NONE),
+      B(NONE), NULL, ngx_hm_health_types, NULL, "Health data",
+      "Metric types with their units, ranges and LOINC codes" },
+
+    { GET, "/api/v1/health-data/latest", P(HEALTH_READ), C(READ), A(LIST),
+      OF(HEALTH_DATA), B(NONE), &hm_health_data, ngx_hm_health_latest,
+      "user_id", "Health data", "The latest record of each type" },
+
+    { POST, "/api/v1/health-data/batch", P(HEALTH_WRITE), C(NONE),
+      A(CREATE), OF(HEALTH_DATA), B(BATCH), &hm_health_data,
+      ngx_hm_health_batch, "user_id,atomic", "Health data",
+      "Store many records: a JSON array, or NDJSON as it comes" },
+
+    { GET, "/api/v1/health-data", P(HEALTH_READ), C(READ), A(LIST),
+      OF(HEALTH_DATA), B(NONE), &hm_health_data, ngx_hm_crud_list,
+      LIST ",data_type,source,user_id", "Health data",
+      "List records, newest first" },
+
+    { POST, "/api/v1/health-data", P(HEALTH_WRITE), C(WRITE), A(CREATE),
+      OF(HEALTH_DATA), B(JSON), &hm_health_data, ngx_hm_crud_create,
+      "user_id", "Health data", "Store one record" },
+
+    { GET, "/api/v1/health-data/{id}", P(HEALTH_READ), C(READ), A(READ),
+      OF(HEALTH_DATA), B(NONE), &hm_health_data, ngx_hm_crud_get, "user_id",
+      "Health data", "Read one record" },
+
+    { PUT, "/api/v1/health-data/{id}", P(HEALTH_WRITE), C(WRITE), A(UPDATE),
+      OF(HEALTH_DATA), B(JSON), &hm_health_data, ngx_hm_crud_put, "user_id",
+      "Health data", "Replace one record" },
+
+    { PATCH, "/api/v1/health-data/{id}", P(HEALTH_WRITE), C(WRITE),
+      A(UPDATE), OF(HEALTH_DATA), B(PATCH), &hm_health_data,
+      ngx_hm_crud_patch, "user_id", "Health data",
+      "Merge a change into one record (RFC 7396)" },
+
+    { DELETE, "/api/v1/health-data/{id}", P(HEALTH_WRITE), C(WRITE),
+      A(DELETE), OF(HEALTH_DATA), B(NONE), &hm_health_data,
+      ngx_hm_crud_delete, "user_id", "Health data", "Delete one record" },
+
+    /* analytics */
+
+    { GET, "/api/v1/analytics/trends", P(HEALTH_READ), C(ANALYTICS),
+      A(READ), OF(ANALYTICS), B(NONE), NULL, ngx_hm_analytics_trends,
+      "metric,bucket,period,from,to,user_id", "Analytics",
+      "One metric in buckets of time, with its trend" },
+
+    /* accounts */
+
+    { GET, "/api/v1/auth/me", P(SELF), C(DEFAULT), A(READ), OF(USER),
+      B(NONE), NULL, ngx_hm_auth_me, NULL, "Accounts", "My account" },
+
+    { GET, "/api/v1/users/me", P(SELF), C(DEFAULT), A(READ), OF(USER),
+      B(NONE), NULL, ngx_hm_auth_me, NULL, "Accounts", "My account" },
+
+    { POST, "/api/v1/auth/login", P(NONE), C(AUTH), A(LOGIN), OF(SESSION),
+      B(JSON), NULL, ngx_hm_auth_login, NULL, "Accounts",
+      "Log in with email and password" },
+
+    { POST, "/api/v1/auth/register", P(NONE), C(AUTH), A(REGISTER),
+      OF(USER), B(JSON), NULL, ngx_hm_auth_register, NULL, "Accounts",
+      "Open an account" },
+
+    /* the service itself */
+
+    { GET, "/health", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE), NULL,
+      ngx_hm_system_health, NULL, "System", "Is the process alive?" },
+
+    { GET, "/ready", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE), NULL,
+      ngx_hm_system_ready, NULL, "System", "Can it do its work?" },
+
+    { GET, "/metrics", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE), NULL,
+      ngx_hm_system_metrics, NULL, "System", "Prometheus text" },
+
+    { GET, "/version", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE), NULL,
+      ngx_hm_system_version, NULL, "System", "The version" },
+
+    { GET, "/openapi.json", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE),
+      NULL, ngx_hm_system_openapi, NULL, "System", "This description" },
+
+    { GET, "/docs", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE), NULL,
+      ngx_hm_system_docs, NULL, "System", "The description as a page" }
+};
+
+
+const ngx_uint_t  ngx_hm_nroutes =
+                         sizeof(ngx_hm_routes) / sizeof(ngx_hm_routes[0]);
