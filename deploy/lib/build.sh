@@ -10,10 +10,7 @@ hm_build() {
             make -s -j "$(nproc)" $_part >"$HM_BUILD/$_part.log" 2>&1 9>&- \
                 && continue
             tail -n 40 "$HM_BUILD/$_part.log" >&2
-            # Only while the parts are being written.
-            [ -n "${HEALTHMATE_INCOMPLETE:-}" ] \
-                || die "make $_part failed ($HM_BUILD/$_part.log)"
-            say "make $_part failed; going on without a new one"
+            die "make $_part failed ($HM_BUILD/$_part.log)"
         done
     ) 8>"$HM_BUILD/.lock" || exit 1
 }

@@ -4,17 +4,12 @@
 
 hm_nginx_config() {
     _so=${HEALTHMATE_MODULE:-$HM_BUILD/ngx_http_healthmate_module.so}
-    T_MODULE=
-    if [ -s "$_so" ]; then
-        T_MODULE=$HM_STATE/nginx/ngx_http_healthmate_module.so
-        # Renamed into place: a running nginx keeps the file it has mapped.
-        cmp -s "$_so" "$T_MODULE" || {
-            install -m 644 "$_so" "$T_MODULE.new"
-            mv -f "$T_MODULE.new" "$T_MODULE"
-        }
-    else
-        hm_absent "the nginx module"
-    fi
+    T_MODULE=$HM_STATE/nginx/ngx_http_healthmate_module.so
+    # Renamed into place: a running nginx keeps the file it has mapped.
+    cmp -s "$_so" "$T_MODULE" || {
+        install -m 644 "$_so" "$T_MODULE.new"
+        mv -f "$T_MODULE.new" "$T_MODULE"
+    }
 
     T_USER= T_IPV6= T_PLAIN= T_DEMO=
     if hm_is_root; then T_USER="$U_NGINX $G_ALL"; fi
@@ -62,7 +57,7 @@ hm_nginx_up() {
     hm_nginx_config
     _sum=$(cat "$HM_STATE"/nginx/conf/*.conf "$HM_STATE/tls/cert.pem" \
         "$HM_KEYS/kek" "$HM_KEYS/jwt-1" | hm_sum "$(cksum <"$HM_NGINX")" \
-        "$([ -z "$T_MODULE" ] || sha256sum <"$T_MODULE")")
+        "$(sha256sum <"$T_MODULE")")
     if hm_pid "$HM_PIDS/nginx.pid" >/dev/null \
         && [ "$(cat "$HM_PIDS/nginx.sum" 2>/dev/null)" = "$_sum" ]
     then

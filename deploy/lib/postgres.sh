@@ -73,10 +73,6 @@ hm_pg_up() {
 
 # Migrations run as the superuser over peer: the first one makes the roles.
 hm_migrate() {
-    [ -s "$HM_ROOT/sql/sqitch.plan" ] || {
-        hm_absent "migrations (sql/sqitch.plan)"
-        return 0
-    }
     (
         cd "$HM_ROOT/sql" || exit 1
         PGHOST=$HM_SOCK/pg PGPORT=5432 PGUSER=postgres

@@ -3,7 +3,6 @@
 
 hm_worker_up() {
     _bin=$HM_BUILD/healthmate-worker
-    [ -x "$_bin" ] || { hm_absent "the worker"; return 0; }
     _to=$HM_STATE/bin/healthmate-worker
     cmp -s "$_bin" "$_to" || {
         install -m 755 "$_bin" "$_to.new"
