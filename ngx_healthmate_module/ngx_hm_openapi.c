@@ -1,0 +1,1293 @@
+/*
+ * ngx_hm_openapi: the OpenAPI 3.1 document, made once when the configuration
+ * is read.
+ *
+ * DESIGN
+ *
+ * Nothing is described twice.  What a request may carry and get is read from
+ * the tables that serve it: paths, permissions, bodies and query parameters
+ * from ngx_hm_routes[], the schemas of records from their descriptors
+ * (hm_resource_t), the metric types from hm_metrics[], the problems and the
+ * fault codes from their catalogues.  Only what no table knows is told here,
+ * in tables again (ngx_hm_openapi.h): what a query parameter means, and the
+ * shapes of answers that are not records.  A new resource is described
+ * without a line here; a new endpoint that is not one needs a row of shapes,
+ * and t/api/test_openapi.py says so when it is missing.
+ *
+ * A record has three schemas: TITLE is what an answer shows, TITLEWrite what
+ * POST and PUT take, TITLEPatch what PATCH takes.  One schema with readOnly
+ * and writeOnly marks could not say that an answer has every member while a
+ * body may leave most of them out.
+ *
+ * JSON in C strings is unreadable with its quotes escaped, so the texts below
+ * have ' for ", and ngx_hm_oa() turns them; they must not contain apostrophes.
+ * Texts that come from other tables are escaped properly, by hm_json_text().
+ * Commas are not written by hand: ngx_hm_oa_next() looks at the last byte.
+ *
+ * Memory: the document grows in cf->temp_pool, which nginx frees after the
+ * configuration is read, and is copied to cf->pool.
+ */
+
+#include "ngx_hm.h"
+#include "ngx_hm_openapi.h"
+
+
+#define NGX_HM_OA_SIZE      131072
+#define NGX_HM_OA_TEXT      2048         /* longest ngx_hm_oa() */
+
+
+typedef struct {
+    const ngx_hm_route_t  *route;
+    ngx_uint_t             status;
+    unsigned               flags;
+    const char            *type;
+    char                   body[64];
+    char                   answer[64];
+} ngx_hm_oa_op_t;
+
+
+/* Is the path the resource's own, and which of the two? */
+typedef enum { NGX_HM_OA_NOT_OWN = 0, NGX_HM_OA_COLLECTION, NGX_HM_OA_RECORD }
+    ngx_hm_oa_own_t;
+
+typedef enum { NGX_HM_OA_SHOWN, NGX_HM_OA_WRITE, NGX_HM_OA_PATCH }
+    ngx_hm_oa_view_t;
+
+
+static void *ngx_hm_oa_alloc(void *ctx, size_t size);
+static void ngx_hm_oa(hm_buf_t *b, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+static void ngx_hm_oa_text(hm_buf_t *b, const char *s);
+static void ngx_hm_oa_next(hm_buf_t *b);
+static void ngx_hm_oa_key(hm_buf_t *b, const char *key);
+static void ngx_hm_oa_string(hm_buf_t *b, const char *key, const char *text);
+static void ngx_hm_oa_camel(hm_buf_t *b, const char *s);
+static ngx_uint_t ngx_hm_oa_listed(const char *list, const char *name);
+static void ngx_hm_oa_info(hm_buf_t *b);
+static void ngx_hm_oa_tags(hm_buf_t *b);
+static void ngx_hm_oa_paths(hm_buf_t *b);
+static void ngx_hm_oa_operation(hm_buf_t *b, const ngx_hm_route_t *route);
+static void ngx_hm_oa_resolve(ngx_hm_oa_op_t *op,
+    const ngx_hm_route_t *route);
+static ngx_hm_oa_own_t ngx_hm_oa_own(const ngx_hm_route_t *route);
+static void ngx_hm_oa_record(ngx_hm_oa_op_t *op, ngx_hm_oa_own_t own);
+static void ngx_hm_oa_id(hm_buf_t *b, const ngx_hm_oa_op_t *op);
+static void ngx_hm_oa_parameters(hm_buf_t *b, const ngx_hm_oa_op_t *op);
+static void ngx_hm_oa_query(hm_buf_t *b, const char *list);
+static void ngx_hm_oa_parameter(hm_buf_t *b, const char *name);
+static void ngx_hm_oa_body(hm_buf_t *b, const ngx_hm_oa_op_t *op);
+static void ngx_hm_oa_content(hm_buf_t *b, const char *type,
+    const char *schema);
+static void ngx_hm_oa_answers(hm_buf_t *b, const ngx_hm_oa_op_t *op);
+static void ngx_hm_oa_answer(hm_buf_t *b, const ngx_hm_oa_op_t *op,
+    ngx_uint_t status, const char *meaning);
+static ngx_uint_t ngx_hm_oa_may(const ngx_hm_oa_op_t *op, ngx_uint_t status);
+static void ngx_hm_oa_schemas_write(hm_buf_t *b);
+static void ngx_hm_oa_resource(hm_buf_t *b, const hm_resource_t *res,
+    ngx_hm_oa_view_t view);
+static void ngx_hm_oa_member(hm_buf_t *b, const hm_resource_t *res,
+    const hm_field_t *fd, ngx_hm_oa_view_t view);
+static void ngx_hm_oa_type(hm_buf_t *b, const hm_field_t *fd,
+    ngx_uint_t nullable);
+static void ngx_hm_oa_metrics(hm_buf_t *b);
+static void ngx_hm_oa_codes(hm_buf_t *b);
+static ngx_uint_t ngx_hm_oa_has(const hm_field_t *fd, ngx_hm_oa_view_t view);
+static void ngx_hm_oa_required(hm_buf_t *b, const hm_resource_t *res,
+    ngx_hm_oa_view_t view);
+static void ngx_hm_oa_components(hm_buf_t *b);
+static void ngx_hm_oa_problems(hm_buf_t *b);
+static void ngx_hm_oa_problem(hm_buf_t *b, ngx_uint_t status);
+
+
+static const struct {
+    ngx_uint_t    method;
+    const char   *name;
+    const char   *record;                /* operationId of a record's */
+} ngx_hm_oa_methods[] = {
+    { NGX_HTTP_GET, "get", "get" },
+    { NGX_HTTP_PUT, "put", "replace" },
+    { NGX_HTTP_POST, "post", "create" },
+    { NGX_HTTP_PATCH, "patch", "update" },
+    { NGX_HTTP_DELETE, "delete", "delete" }
+};
+
+#define NGX_HM_OA_NMETHODS                                                    \
+    (sizeof(ngx_hm_oa_methods) / sizeof(ngx_hm_oa_methods[0]))
+
+
+static const struct {
+    const char   *name;
+    ngx_uint_t    quota;
+} ngx_hm_oa_classes[] = {
+#define X(id, name, n)  { name, n },
+    NGX_HM_CLASSES(X)
+#undef X
+};
+
+
+static const ngx_uint_t  ngx_hm_oa_statuses[] = {
+    400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503
+};
+
+#define NGX_HM_OA_NSTATUSES                                                   \
+    (sizeof(ngx_hm_oa_statuses) / sizeof(ngx_hm_oa_statuses[0]))
+
+
+ngx_int_t
+ngx_hm_openapi_build(ngx_conf_t *cf, ngx_str_t *out)
+{
+    hm_mem_t  mem;
+    hm_buf_t  b;
+
+    mem.alloc = ngx_hm_oa_alloc;
+    mem.ctx = cf->temp_pool;
+
+    hm_buf_init(&b, &mem, NGX_HM_OA_SIZE);
+
+    ngx_hm_oa_info(&b);
+    ngx_hm_oa_tags(&b);
+    ngx_hm_oa_paths(&b);
+    ngx_hm_oa_components(&b);
+    hm_buf_lit(&b, "}");
+
+    if (b.failed) {
+        return NGX_ERROR;
+    }
+
+    out->len = hm_buf_len(&b);
+    out->data = ngx_pnalloc(cf->pool, out->len);
+
+    if (out->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(out->data, b.start, out->len);
+
+    return NGX_OK;
+}
+
+
+static void *
+ngx_hm_oa_alloc(void *ctx, size_t size)
+{
+    return ngx_palloc(ctx, size);
+}
+
+
+/* Writing */
+
+
+/* printf, and ' becomes ": for names; texts go through ..._string(). */
+static void
+ngx_hm_oa(hm_buf_t *b, const char *fmt, ...)
+{
+    int      n;
+    char     text[NGX_HM_OA_TEXT];
+    va_list  args;
+
+    va_start(args, fmt);
+    n = vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+
+    if (n < 0 || (size_t) n >= sizeof(text)) {
+        b->failed = true;
+        return;
+    }
+
+    ngx_hm_oa_text(b, text);
+}
+
+
+static void
+ngx_hm_oa_text(hm_buf_t *b, const char *s)
+{
+    size_t  i, len;
+
+    len = ngx_strlen(s);
+
+    if (!hm_buf_reserve(b, len)) {
+        return;
+    }
+
+    for (i = 0; i < len; i++) {
+        *b->pos++ = s[i] == '\'' ? '"' : (unsigned char) s[i];
+    }
+}
+
+
+/* A comma, unless this is the first of its object or array. */
+static void
+ngx_hm_oa_next(hm_buf_t *b)
+{
+    if (!b->failed && b->pos[-1] != '{' && b->pos[-1] != '[') {
+        hm_buf_lit(b, ",");
+    }
+}
+
+
+static void
+ngx_hm_oa_key(hm_buf_t *b, const char *key)
+{
+    ngx_hm_oa_next(b);
+    ngx_hm_oa(b, "'%s':", key);
+}
+
+
+static void
+ngx_hm_oa_string(hm_buf_t *b, const char *key, const char *text)
+{
+    hm_str_t  s;
+
+    s.data = (unsigned char *) text;
+    s.len = ngx_strlen(text);
+
+    ngx_hm_oa_key(b, key);
+    hm_json_text(b, s);
+}
+
+
+/* "/health-data/{id}" becomes HealthDataById. */
+static void
+ngx_hm_oa_camel(hm_buf_t *b, const char *s)
+{
+    u_char      c;
+    ngx_uint_t  up;
+
+    up = 1;
+
+    for ( /* void */ ; *s != '\0'; s++) {
+        c = (u_char) *s;
+
+        if (c == '{') {
+            hm_buf_lit(b, "By");
+        }
+
+        if ((c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
+            && (c < '0' || c > '9'))
+        {
+            up = 1;
+            continue;
+        }
+
+        if (up && c >= 'a' && c <= 'z') {
+            c = (u_char) (c - 'a' + 'A');
+        }
+
+        hm_buf_add(b, &c, 1);
+        up = 0;
+    }
+}
+
+
+/* Is the name one of a comma list? */
+static ngx_uint_t
+ngx_hm_oa_listed(const char *list, const char *name)
+{
+    size_t       len;
+    const char  *p;
+
+    len = ngx_strlen(name);
+
+    for (p = list; p != NULL; p = strchr(p, ',')) {
+        p += *p == ',';
+
+        if (ngx_strncmp(p, name, len) == 0
+            && (p[len] == ',' || p[len] == '\0'))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* The document's parts */
+
+
+static void
+ngx_hm_oa_info(hm_buf_t *b)
+{
+    ngx_hm_oa(b, "{'openapi':'3.1.0','info':{'title':'HealthMate',"
+              "'version':'%s','summary':'Personal health data, kept sealed'",
+              NGX_HM_VERSION);
+
+    ngx_hm_oa_string(b, "description",
+        "Base path /api/v1; JSON in and out, UTF-8. Times are RFC 3339 with "
+        "an offset and answered in UTC with milliseconds. Unknown query "
+        "parameters are 400, unknown or read-only members 422. Every error "
+        "is application/problem+json and names every fault. Every GET can "
+        "be a HEAD, every path takes OPTIONS. A member that may be left out "
+        "of a body may also be null there. An answer has every member.");
+
+    ngx_hm_oa_text(b, "},'servers':[{'url':'/'}]");
+}
+
+
+static void
+ngx_hm_oa_tags(hm_buf_t *b)
+{
+    ngx_uint_t   i, n;
+    const char  *tag;
+
+    ngx_hm_oa_key(b, "tags");
+    hm_buf_lit(b, "[");
+
+    for (i = 0; i < ngx_hm_nroutes; i++) {
+        tag = ngx_hm_routes[i].tag;
+
+        for (n = 0; n < i; n++) {
+            if (ngx_strcmp(ngx_hm_routes[n].tag, tag) == 0) {
+                break;
+            }
+        }
+
+        if (n == i) {
+            ngx_hm_oa_next(b);
+            hm_buf_lit(b, "{");
+            ngx_hm_oa_string(b, "name", tag);
+            hm_buf_lit(b, "}");
+        }
+    }
+
+    hm_buf_lit(b, "]");
+}
+
+
+static void
+ngx_hm_oa_paths(hm_buf_t *b)
+{
+    ngx_uint_t   i, n;
+    const char  *path;
+
+    ngx_hm_oa_key(b, "paths");
+    hm_buf_lit(b, "{");
+
+    for (i = 0; i < ngx_hm_nroutes; i++) {
+        path = ngx_hm_routes[i].path;
+
+        for (n = 0; n < i; n++) {
+            if (ngx_strcmp(ngx_hm_routes[n].path, path) == 0) {
+                break;
+            }
+        }
+
+        if (n != i) {
+            continue;                    /* with the path's first row */
+        }
+
+        ngx_hm_oa_key(b, path);
+        hm_buf_lit(b, "{");
+
+        for (n = i; n < ngx_hm_nroutes; n++) {
+            if (ngx_strcmp(ngx_hm_routes[n].path, path) == 0) {
+                ngx_hm_oa_operation(b, &ngx_hm_routes[n]);
+            }
+        }
+
+        hm_buf_lit(b, "}");
+    }
+
+    hm_buf_lit(b, "}");
+}
+
+
+/* An operation */
+
+
+static void
+ngx_hm_oa_operation(hm_buf_t *b, const ngx_hm_route_t *route)
+{
+    ngx_uint_t      i;
+    ngx_hm_class_t  rate;
+    ngx_hm_oa_op_t  op;
+
+    ngx_hm_oa_resolve(&op, route);
+
+    for (i = 0; i < NGX_HM_OA_NMETHODS; i++) {
+        if (ngx_hm_oa_methods[i].method == route->method) {
+            ngx_hm_oa_key(b, ngx_hm_oa_methods[i].name);
+        }
+    }
+
+    hm_buf_lit(b, "{");
+    ngx_hm_oa_id(b, &op);
+    ngx_hm_oa_string(b, "summary", route->summary);
+    ngx_hm_oa_key(b, "tags");
+    hm_buf_lit(b, "[");
+    hm_json_text(b, (hm_str_t) { ngx_strlen(route->tag),
+                                 (unsigned char *) route->tag });
+    hm_buf_lit(b, "]");
+
+    ngx_hm_oa_text(b, route->perm == HM_PERM_NONE
+                      ? ",'security':[]" : ",'security':[{'bearer':[]}]");
+
+    /* of a batch its items are counted, by the step that reads them */
+
+    rate = route->body == NGX_HM_BODY_BATCH ? NGX_HM_CLASS_INGEST
+                                            : route->rate;
+
+    ngx_hm_oa(b, ",'x-permission':'%s','x-rate-class':'%s'",
+              hm_perm_name(route->perm), ngx_hm_oa_classes[rate].name);
+
+    if (ngx_hm_oa_classes[rate].quota != 0) {
+        ngx_hm_oa(b, ",'x-rate-per-minute':%lu",
+                  (unsigned long) ngx_hm_oa_classes[rate].quota);
+    }
+
+    ngx_hm_oa_parameters(b, &op);
+    ngx_hm_oa_body(b, &op);
+    ngx_hm_oa_answers(b, &op);
+    hm_buf_lit(b, "}");
+}
+
+
+/*
+ * What the operation takes and gives: its row of shapes; or, where the path
+ * is a resource's own, what that verb means for a record.
+ */
+static void
+ngx_hm_oa_resolve(ngx_hm_oa_op_t *op, const ngx_hm_route_t *route)
+{
+    ngx_uint_t                i;
+    ngx_hm_oa_own_t           own;
+    const ngx_hm_oa_shape_t  *s;
+
+    ngx_memzero(op, sizeof(ngx_hm_oa_op_t));
+
+    op->route = route;
+    op->status = 200;
+
+    own = ngx_hm_oa_own(route);
+
+    if (own != NGX_HM_OA_NOT_OWN) {
+        ngx_hm_oa_record(op, own);
+        return;
+    }
+
+    for (i = 0; i < NGX_HM_OA_NSHAPES; i++) {
+        s = &ngx_hm_oa_shapes[i];
+
+        if (s->method != route->method
+            || ngx_strcmp(s->path, route->path) != 0)
+        {
+            continue;
+        }
+
+        op->status = s->status;
+        op->flags = s->flags;
+        op->type = s->type;
+        (void) snprintf(op->body, sizeof(op->body), "%s",
+                        s->body != NULL ? s->body : "");
+        (void) snprintf(op->answer, sizeof(op->answer), "%s",
+                        s->answer != NULL ? s->answer : "");
+        return;
+    }
+}
+
+
+static ngx_hm_oa_own_t
+ngx_hm_oa_own(const ngx_hm_route_t *route)
+{
+    size_t       len;
+    const char  *path;
+
+    len = sizeof(NGX_HM_OA_API) - 1;
+    path = route->path;
+
+    if (route->resource == NULL
+        || ngx_strncmp(path, NGX_HM_OA_API, len) != 0)
+    {
+        return NGX_HM_OA_NOT_OWN;
+    }
+
+    path += len;
+    len = ngx_strlen(route->resource->path);
+
+    if (ngx_strncmp(path, route->resource->path, len) != 0) {
+        return NGX_HM_OA_NOT_OWN;
+    }
+
+    path += len;
+
+    return *path == '\0' ? NGX_HM_OA_COLLECTION
+                         : ngx_strcmp(path, "/{id}") == 0
+                           ? NGX_HM_OA_RECORD : NGX_HM_OA_NOT_OWN;
+}
+
+
+static void
+ngx_hm_oa_record(ngx_hm_oa_op_t *op, ngx_hm_oa_own_t own)
+{
+    const char  *title, *list, *body;
+
+    title = op->route->resource->title;
+    list = "";
+    body = NULL;
+
+    switch (op->route->method) {
+
+    case NGX_HTTP_GET:
+        if (own == NGX_HM_OA_COLLECTION) {
+            list = "List";
+        } else {
+            op->flags = NGX_HM_OA_ETAG;
+        }
+        break;
+
+    case NGX_HTTP_POST:
+        op->status = 201;
+        op->flags = NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT|NGX_HM_OA_REPLAY
+                    |NGX_HM_OA_TAGGED;
+        body = "Write";
+
+        if (op->route->resource->conflict != NULL) {
+            op->flags |= NGX_HM_OA_AGAIN;
+        }
+        break;
+
+    case NGX_HTTP_DELETE:
+        op->status = 204;
+        op->flags = NGX_HM_OA_ITEM;
+        return;
+
+    default:                             /* PUT, PATCH */
+        op->flags = NGX_HM_OA_ITEM|NGX_HM_OA_CONFLICT|NGX_HM_OA_TAGGED;
+        body = op->route->method == NGX_HTTP_PUT ? "Write" : "Patch";
+        break;
+    }
+
+    (void) snprintf(op->answer, sizeof(op->answer), "%s%s", title, list);
+
+    if (body != NULL) {
+        (void) snprintf(op->body, sizeof(op->body), "%s%s", title, body);
+    }
+}
+
+
+/* listHealthData, createHealthData; of others the verb and the path. */
+static void
+ngx_hm_oa_id(hm_buf_t *b, const ngx_hm_oa_op_t *op)
+{
+    size_t                 len;
+    ngx_uint_t             i;
+    const char            *verb, *rest;
+    ngx_hm_oa_own_t        own;
+    const ngx_hm_route_t  *route;
+
+    route = op->route;
+    own = ngx_hm_oa_own(route);
+    verb = "";
+    len = sizeof(NGX_HM_OA_API) - 1;
+
+    for (i = 0; i < NGX_HM_OA_NMETHODS; i++) {
+        if (ngx_hm_oa_methods[i].method == route->method) {
+            verb = own != NGX_HM_OA_NOT_OWN ? ngx_hm_oa_methods[i].record
+                                            : ngx_hm_oa_methods[i].name;
+        }
+    }
+
+    if (own == NGX_HM_OA_COLLECTION && route->method == NGX_HTTP_GET) {
+        verb = "list";
+    }
+
+    rest = own != NGX_HM_OA_NOT_OWN ? route->resource->path
+           : ngx_strncmp(route->path, NGX_HM_OA_API, len) == 0
+             ? route->path + len : route->path;
+
+    ngx_hm_oa_key(b, "operationId");
+    ngx_hm_oa(b, "'%s", verb);
+    ngx_hm_oa_camel(b, rest);
+    hm_buf_lit(b, "\"");
+}
+
+
+static void
+ngx_hm_oa_parameters(hm_buf_t *b, const ngx_hm_oa_op_t *op)
+{
+    ngx_hm_oa_key(b, "parameters");
+    hm_buf_lit(b, "[");
+
+    if (strstr(op->route->path, "{id}") != NULL) {
+        ngx_hm_oa_parameter(b, "Id");
+    }
+
+    ngx_hm_oa_query(b, op->route->query);
+
+    if (op->flags & NGX_HM_OA_ITEM) {
+        ngx_hm_oa_parameter(b, "IfMatch");
+    }
+
+    if (op->flags & NGX_HM_OA_ETAG) {
+        ngx_hm_oa_parameter(b, "IfNoneMatch");
+    }
+
+    if (op->flags & NGX_HM_OA_REPLAY) {
+        ngx_hm_oa_parameter(b, "IdempotencyKey");
+    }
+
+    hm_buf_lit(b, "]");
+}
+
+
+static void
+ngx_hm_oa_parameter(hm_buf_t *b, const char *name)
+{
+    ngx_hm_oa_next(b);
+    ngx_hm_oa(b, "{'$ref':'#/components/parameters/%s'}", name);
+}
+
+
+/* The comma list of a route; a name nobody explained is any text. */
+static void
+ngx_hm_oa_query(hm_buf_t *b, const char *list)
+{
+    char         name[64];
+    size_t       len;
+    ngx_uint_t   i;
+    const char  *p;
+
+    for (p = list; p != NULL && *p != '\0'; p += len, p += *p == ',') {
+
+        len = strcspn(p, ",");
+
+        (void) snprintf(name, sizeof(name), "%.*s", (int) len, p);
+
+        for (i = 0; i < NGX_HM_OA_NPARAMS; i++) {
+            if (ngx_strcmp(ngx_hm_oa_params[i].name, name) == 0) {
+                break;
+            }
+        }
+
+        if (i < NGX_HM_OA_NPARAMS) {
+            ngx_hm_oa_parameter(b, name);
+            continue;
+        }
+
+        ngx_hm_oa_next(b);
+        ngx_hm_oa(b, "{'name':'%s','in':'query','schema':{'type':'string'}}",
+                  name);
+    }
+}
+
+
+static void
+ngx_hm_oa_body(hm_buf_t *b, const ngx_hm_oa_op_t *op)
+{
+    if (op->route->body == NGX_HM_BODY_NONE
+        || op->route->body == NGX_HM_BODY_ANY)
+    {
+        return;
+    }
+
+    ngx_hm_oa_key(b, "requestBody");
+    ngx_hm_oa_text(b, "{'required':true,'content':{");
+
+    switch (op->route->body) {
+
+    case NGX_HM_BODY_PATCH:
+        ngx_hm_oa_content(b, "application/merge-patch+json", op->body);
+        ngx_hm_oa_content(b, "application/json", op->body);
+        break;
+
+    case NGX_HM_BODY_BATCH:
+        ngx_hm_oa(b, "'application/json':{'schema':{'type':'array',"
+                  "'minItems':1,'maxItems':%d,'items':{'$ref':'"
+                  NGX_HM_OA_SCHEMA "%s'}}}", NGX_HM_OA_BATCH_MAX, op->body);
+        ngx_hm_oa_content(b, "application/x-ndjson", op->body);
+        break;
+
+    default:
+        ngx_hm_oa_content(b, "application/json", op->body);
+        break;
+    }
+
+    hm_buf_lit(b, "}}");
+}
+
+
+/* Without a known schema it is any object. */
+static void
+ngx_hm_oa_content(hm_buf_t *b, const char *type, const char *schema)
+{
+    ngx_hm_oa_key(b, type);
+
+    if (*schema == '\0') {
+        ngx_hm_oa_text(b, "{'schema':{'type':'object'}}");
+        return;
+    }
+
+    ngx_hm_oa(b, "{'schema':{'$ref':'" NGX_HM_OA_SCHEMA "%s'}}", schema);
+}
+
+
+/* Answers */
+
+
+static void
+ngx_hm_oa_answers(hm_buf_t *b, const ngx_hm_oa_op_t *op)
+{
+    ngx_uint_t  i;
+
+    ngx_hm_oa_key(b, "responses");
+    hm_buf_lit(b, "{");
+
+    if (op->flags & NGX_HM_OA_AGAIN) {
+        ngx_hm_oa_answer(b, op, 200, "It was there already; this is the "
+                         "stored one, unchanged.");
+    }
+
+    ngx_hm_oa_answer(b, op, op->status,
+                     op->status == 201 ? "Made."
+                     : op->status == 204 ? "Done." : "The answer.");
+
+    if (op->flags & NGX_HM_OA_ETAG) {
+        ngx_hm_oa_answer(b, op, 304, "It has not changed.");
+    }
+
+    if (op->flags & NGX_HM_OA_UNREADY) {
+        ngx_hm_oa_answer(b, op, 503, "Not now; the body says what is "
+                         "missing.");
+    }
+
+    for (i = 0; i < NGX_HM_OA_NSTATUSES; i++) {
+        if (ngx_hm_oa_may(op, ngx_hm_oa_statuses[i])) {
+            ngx_hm_oa_next(b);
+            ngx_hm_oa(b, "'%lu':{'$ref':'#/components/responses/Problem%lu'}",
+                      (unsigned long) ngx_hm_oa_statuses[i],
+                      (unsigned long) ngx_hm_oa_statuses[i]);
+        }
+    }
+
+    ngx_hm_oa_text(b, ",'default':{'$ref':'#/components/responses/Problem'}");
+    hm_buf_lit(b, "}");
+}
+
+
+static void
+ngx_hm_oa_answer(hm_buf_t *b, const ngx_hm_oa_op_t *op, ngx_uint_t status,
+    const char *meaning)
+{
+    ngx_uint_t  i;
+
+    const struct {
+        const char   *name;
+        ngx_uint_t    sent;
+    } headers[] = {
+        { "X-Request-ID", 1 },
+        { "ETag", op->flags & (NGX_HM_OA_ETAG|NGX_HM_OA_TAGGED) },
+        { "Location", op->flags & NGX_HM_OA_LOCATION },
+        { "Idempotent-Replayed", op->flags & NGX_HM_OA_REPLAY },
+        { "Set-Cookie", op->flags & NGX_HM_OA_SESSION },
+        { "RateLimit", ngx_hm_oa_may(op, 429) },
+        { "RateLimit-Policy", ngx_hm_oa_may(op, 429) },
+        { "Retry-After", status == 503 }
+    };
+
+    ngx_hm_oa_next(b);
+    ngx_hm_oa(b, "'%lu':{", (unsigned long) status);
+    ngx_hm_oa_string(b, "description", meaning);
+    ngx_hm_oa_text(b, ",'headers':{");
+
+    for (i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+        if (headers[i].sent) {
+            ngx_hm_oa_key(b, headers[i].name);
+            ngx_hm_oa(b, "{'$ref':'#/components/headers/%s'}",
+                      headers[i].name);
+        }
+    }
+
+    hm_buf_lit(b, "}");
+
+    if (status != 204 && status != 304) {
+        ngx_hm_oa_text(b, ",'content':{");
+        ngx_hm_oa_content(b, op->type != NULL ? op->type
+                                              : "application/json",
+                          op->answer);
+
+        if (op->route->body == NGX_HM_BODY_BATCH) {
+            ngx_hm_oa_content(b, "application/x-ndjson", "BatchLine");
+        }
+
+        hm_buf_lit(b, "}");
+    }
+
+    hm_buf_lit(b, "}");
+}
+
+
+/* Can the operation be answered with this problem? */
+static ngx_uint_t
+ngx_hm_oa_may(const ngx_hm_oa_op_t *op, ngx_uint_t status)
+{
+    ngx_uint_t             body;
+    const ngx_hm_route_t  *route;
+
+    route = op->route;
+    body = route->body != NGX_HM_BODY_NONE && route->body != NGX_HM_BODY_ANY;
+
+    switch (status) {
+    case 400:
+        return 1;
+    case 401:
+        return route->perm != HM_PERM_NONE || op->flags & NGX_HM_OA_SESSION;
+    case 403:
+        return route->perm > HM_PERM_SELF;
+    case 404:
+        return strstr(route->path, "{id}") != NULL
+               || ngx_hm_oa_listed(route->query, "user_id");
+    case 409:
+        return op->flags & NGX_HM_OA_CONFLICT;
+    case 412:
+        return op->flags & NGX_HM_OA_ITEM;
+    case 413:
+    case 415:
+    case 422:
+        return body;
+    case 429:
+        return route->rate != NGX_HM_CLASS_NONE
+               || route->body == NGX_HM_BODY_BATCH;
+    case 503:
+        return ngx_strncmp(route->path, NGX_HM_OA_API "/",
+                           sizeof(NGX_HM_OA_API)) == 0;
+    default:
+        return 0;
+    }
+}
+
+
+/* Components */
+
+
+static void
+ngx_hm_oa_components(hm_buf_t *b)
+{
+    ngx_uint_t  i, n;
+
+    ngx_hm_oa_key(b, "components");
+    ngx_hm_oa_text(b, "{'securitySchemes':{'bearer':{'type':'http',"
+                   "'scheme':'bearer','bearerFormat':'JWT','description':"
+                   "'The access token of a login, with its cookie where it "
+                   "has one.'}},'parameters':{");
+
+    for (i = 0; i < NGX_HM_OA_NREQUEST; i++) {
+        ngx_hm_oa_key(b, ngx_hm_oa_request_headers[i].name);
+        ngx_hm_oa(b, "{%s}", ngx_hm_oa_request_headers[i].json);
+    }
+
+    for (i = 0; i < NGX_HM_OA_NPARAMS; i++) {
+
+        /* only what some route takes */
+
+        for (n = 0; n < ngx_hm_nroutes; n++) {
+            if (ngx_hm_oa_listed(ngx_hm_routes[n].query,
+                                 ngx_hm_oa_params[i].name))
+            {
+                break;
+            }
+        }
+
+        if (n < ngx_hm_nroutes) {
+            ngx_hm_oa_key(b, ngx_hm_oa_params[i].name);
+            ngx_hm_oa(b, "{'name':'%s','in':'query',%s}",
+                      ngx_hm_oa_params[i].name, ngx_hm_oa_params[i].json);
+        }
+    }
+
+    ngx_hm_oa_text(b, "},'headers':{");
+
+    for (i = 0; i < NGX_HM_OA_NHEADERS; i++) {
+        ngx_hm_oa_key(b, ngx_hm_oa_headers[i].name);
+        ngx_hm_oa(b, "{%s}", ngx_hm_oa_headers[i].json);
+    }
+
+    hm_buf_lit(b, "}");
+
+    ngx_hm_oa_problems(b);
+    ngx_hm_oa_schemas_write(b);
+
+    hm_buf_lit(b, "}");
+}
+
+
+static void
+ngx_hm_oa_problems(hm_buf_t *b)
+{
+    ngx_uint_t  i;
+
+    ngx_hm_oa_key(b, "responses");
+    hm_buf_lit(b, "{");
+
+    for (i = 0; i < NGX_HM_OA_NSTATUSES; i++) {
+        ngx_hm_oa_problem(b, ngx_hm_oa_statuses[i]);
+    }
+
+    ngx_hm_oa_problem(b, 0);
+
+    hm_buf_lit(b, "}");
+}
+
+
+/* One status with what the catalogue says of it; 0: any other. */
+static void
+ngx_hm_oa_problem(hm_buf_t *b, ngx_uint_t status)
+{
+    ngx_uint_t               i, n;
+    const hm_problem_row_t  *row;
+
+    ngx_hm_oa_next(b);
+
+    if (status == 0) {
+        ngx_hm_oa_text(b, "'Problem':{'description':'Any other problem.");
+
+    } else {
+        ngx_hm_oa(b, "'Problem%lu':{'description':'",
+                  (unsigned long) status);
+
+        for (i = HM_PROBLEM_NONE + 1, n = 0; i < HM_PROBLEM_LAST; i++) {
+            row = hm_problem((hm_problem_t) i);
+
+            if ((ngx_uint_t) row->status == status) {
+                ngx_hm_oa(b, "%s%.*s: %.*s.", n++ != 0 ? " " : "",
+                          (int) row->code.len, row->code.data,
+                          (int) row->title.len, row->title.data);
+            }
+        }
+    }
+
+    ngx_hm_oa_text(b, "','headers':{'X-Request-ID':"
+                   "{'$ref':'#/components/headers/X-Request-ID'}");
+
+    if (status == 401) {
+        ngx_hm_oa_text(b, ",'WWW-Authenticate':"
+                       "{'$ref':'#/components/headers/WWW-Authenticate'}");
+    }
+
+    if (status == 415) {
+        ngx_hm_oa_text(b, ",'Accept-Patch':"
+                       "{'$ref':'#/components/headers/Accept-Patch'}");
+    }
+
+    if (status == 409 || status == 429 || status == 503) {
+        ngx_hm_oa_text(b, ",'Retry-After':"
+                       "{'$ref':'#/components/headers/Retry-After'}");
+    }
+
+    ngx_hm_oa_text(b, "},'content':{");
+    ngx_hm_oa_content(b, "application/problem+json", "Problem");
+    hm_buf_lit(b, "}}");
+}
+
+
+/* Schemas */
+
+
+static void
+ngx_hm_oa_schemas_write(hm_buf_t *b)
+{
+    ngx_uint_t            i, n;
+    const hm_resource_t  *res;
+
+    ngx_hm_oa_key(b, "schemas");
+    hm_buf_lit(b, "{");
+
+    for (i = 0; i < ngx_hm_nroutes; i++) {
+        res = ngx_hm_routes[i].resource;
+
+        for (n = 0; n < i; n++) {
+            if (ngx_hm_routes[n].resource == res) {
+                break;
+            }
+        }
+
+        if (res != NULL && n == i) {
+            ngx_hm_oa_resource(b, res, NGX_HM_OA_SHOWN);
+            ngx_hm_oa_resource(b, res, NGX_HM_OA_WRITE);
+            ngx_hm_oa_resource(b, res, NGX_HM_OA_PATCH);
+
+            ngx_hm_oa_next(b);
+            ngx_hm_oa(b, "'%sList':{'type':'object','required':['items',"
+                      "'next'],'properties':{'items':{'type':'array',"
+                      "'items':{'$ref':'" NGX_HM_OA_SCHEMA "%s'}},"
+                      "'next':{'type':['string','null'],'description':"
+                      "'The cursor of the next page; null on the last.'}}}",
+                      res->title, res->title);
+        }
+    }
+
+    ngx_hm_oa_metrics(b);
+    ngx_hm_oa_codes(b);
+
+    for (i = 0; i < NGX_HM_OA_NSCHEMAS; i++) {
+        ngx_hm_oa_key(b, ngx_hm_oa_schemas[i].name);
+        ngx_hm_oa(b, "{%s}", ngx_hm_oa_schemas[i].json);
+    }
+
+    hm_buf_lit(b, "}");
+}
+
+
+static void
+ngx_hm_oa_resource(hm_buf_t *b, const hm_resource_t *res,
+    ngx_hm_oa_view_t view)
+{
+    unsigned     i;
+
+    static const char *const  suffix[] = { "", "Write", "Patch" };
+
+    ngx_hm_oa_next(b);
+    ngx_hm_oa(b, "'%s%s':{'type':'object'", res->title, suffix[view]);
+
+    if (view != NGX_HM_OA_PATCH) {
+        ngx_hm_oa_required(b, res, view);
+    }
+
+    if (view == NGX_HM_OA_SHOWN) {
+        ngx_hm_oa_text(b, ",'properties':{'id':{'type':'string',"
+                       "'format':'uuid','readOnly':true},'user_id':{"
+                       "'type':'string','format':'uuid','readOnly':true}");
+    } else {
+        ngx_hm_oa_text(b, ",'additionalProperties':false,'properties':{");
+    }
+
+    for (i = 0; i < res->nfields; i++) {
+        ngx_hm_oa_member(b, res, &res->fields[i], view);
+    }
+
+    if (view == NGX_HM_OA_SHOWN) {
+        ngx_hm_oa_text(b, ",'created_at':{'type':'string',"
+                       "'format':'date-time','readOnly':true},"
+                       "'updated_at':{'type':'string','format':'date-time',"
+                       "'readOnly':true}");
+    }
+
+    hm_buf_lit(b, "}}");
+}
+
+
+/* Has the view this member?  Shown are all that may be; taken, the others. */
+static ngx_uint_t
+ngx_hm_oa_has(const hm_field_t *fd, ngx_hm_oa_view_t view)
+{
+    return !(fd->flags & (view == NGX_HM_OA_SHOWN
+                          ? HM_F_INTERNAL|HM_F_WRITE_ONLY
+                          : HM_F_INTERNAL|HM_F_READ_ONLY));
+}
+
+
+/* An answer has every member, a body what the descriptor asks for. */
+static void
+ngx_hm_oa_required(hm_buf_t *b, const hm_resource_t *res,
+    ngx_hm_oa_view_t view)
+{
+    unsigned           i;
+    const hm_field_t  *fd;
+
+    ngx_hm_oa_text(b, view == NGX_HM_OA_SHOWN
+                      ? ",'required':['id','user_id','created_at',"
+                        "'updated_at'"
+                      : ",'required':[");
+
+    for (i = 0; i < res->nfields; i++) {
+        fd = &res->fields[i];
+
+        if (ngx_hm_oa_has(fd, view)
+            && (view == NGX_HM_OA_SHOWN || fd->flags & HM_F_REQUIRED))
+        {
+            ngx_hm_oa_next(b);
+            ngx_hm_oa(b, "'%s'", fd->name);
+        }
+    }
+
+    hm_buf_lit(b, "]");
+}
+
+
+static void
+ngx_hm_oa_member(hm_buf_t *b, const hm_resource_t *res, const hm_field_t *fd,
+    ngx_hm_oa_view_t view)
+{
+    char         text[256];
+    ngx_uint_t   i, nullable, known;
+
+    if (!ngx_hm_oa_has(fd, view)) {
+        return;
+    }
+
+    for (known = 0; known < NGX_HM_OA_NMEMBERS; known++) {
+        if (ngx_strcmp(ngx_hm_oa_members[known].name, fd->name) == 0) {
+            break;
+        }
+    }
+
+    /* what has a default is never null in an answer */
+
+    i = view == NGX_HM_OA_SHOWN
+        && (fd == &res->fields[res->time_field]
+            || (known < NGX_HM_OA_NMEMBERS
+                && ngx_hm_oa_members[known].always));
+
+    nullable = !(fd->flags & HM_F_REQUIRED) && !i;
+
+    ngx_hm_oa_key(b, fd->name);
+    hm_buf_lit(b, "{");
+
+    if (known < NGX_HM_OA_NMEMBERS
+        && ngx_hm_oa_members[known].schema != NULL)
+    {
+        ngx_hm_oa(b, nullable ? "'anyOf':[{'$ref':'" NGX_HM_OA_SCHEMA "%s'},"
+                                "{'type':'null'}]"
+                              : "'$ref':'" NGX_HM_OA_SCHEMA "%s'",
+                  ngx_hm_oa_members[known].schema);
+    } else {
+        ngx_hm_oa_type(b, fd, nullable);
+    }
+
+    if (known < NGX_HM_OA_NMEMBERS
+        && ngx_hm_oa_members[known].pattern != NULL)
+    {
+        ngx_hm_oa_string(b, "pattern", ngx_hm_oa_members[known].pattern);
+    }
+
+    (void) snprintf(text, sizeof(text), "%s%s%s%s",
+                    fd->meaning != NULL ? fd->meaning : "",
+                    fd->flags & HM_F_IMMUTABLE ? "; never changes" : "",
+                    view == NGX_HM_OA_PATCH && fd->with != NULL
+                    ? "; changes only together with " : "",
+                    view == NGX_HM_OA_PATCH && fd->with != NULL
+                    ? fd->with : "");
+    ngx_hm_oa_string(b, "description", text);
+
+    if (fd->flags & HM_F_READ_ONLY) {
+        ngx_hm_oa_text(b, ",'readOnly':true");
+    }
+
+    if (fd->flags & HM_F_WRITE_ONLY) {
+        ngx_hm_oa_text(b, ",'writeOnly':true");
+    }
+
+    hm_buf_lit(b, "}");
+}
+
+
+static void
+ngx_hm_oa_type(hm_buf_t *b, const hm_field_t *fd, ngx_uint_t nullable)
+{
+    static const char *const  types[] = {
+        [HM_T_TEXT] = "string", [HM_T_TIME] = "string",
+        [HM_T_REAL] = "number", [HM_T_BYTES] = "string"
+    };
+
+    if (fd->type == HM_T_JSON) {
+        return;                          /* anything */
+    }
+
+    ngx_hm_oa(b, nullable ? "'type':['%s','null']" : "'type':'%s'",
+              types[fd->type]);
+
+    switch (fd->type) {
+
+    case HM_T_TEXT:
+        ngx_hm_oa(b, ",'minLength':%d,'maxLength':%d", (int) fd->min,
+                  (int) fd->max);
+        break;
+
+    case HM_T_TIME:
+        ngx_hm_oa_text(b, ",'format':'date-time'");
+        break;
+
+    case HM_T_REAL:
+        ngx_hm_oa(b, ",'minimum':%.15g,'maximum':%.15g", fd->min, fd->max);
+        break;
+
+    default:
+        break;
+    }
+}
+
+
+/* DataType, the compound values, and the answer of /health-data/types. */
+static void
+ngx_hm_oa_metrics(hm_buf_t *b)
+{
+    size_t                 i;
+    const hm_component_t  *c;
+
+    ngx_hm_oa_key(b, "DataType");
+    ngx_hm_oa_text(b, "{'anyOf':[{'type':'string','enum':[");
+
+    for (i = 0; i < hm_nmetrics; i++) {
+        ngx_hm_oa_next(b);
+        ngx_hm_oa(b, "'%s'", hm_metrics[i].name);
+    }
+
+    ngx_hm_oa_text(b, "]},{'type':'string',"
+                   "'pattern':'^custom:[a-z0-9_]{1,40}$'}]}");
+
+    for (i = 0; i < hm_nmetrics; i++) {
+        if (hm_metrics[i].kind != HM_METRIC_OBJECT) {
+            continue;
+        }
+
+        ngx_hm_oa_next(b);
+        hm_buf_lit(b, "\"");
+        ngx_hm_oa_camel(b, hm_metrics[i].name);
+        ngx_hm_oa_text(b, "':{'type':'object','additionalProperties':false,"
+                       "'required':[");
+
+        for (c = hm_metrics[i].components; c->name != NULL; c++) {
+            ngx_hm_oa_next(b);
+            ngx_hm_oa(b, "'%s'", c->name);
+        }
+
+        ngx_hm_oa_text(b, "],'properties':{");
+
+        for (c = hm_metrics[i].components; c->name != NULL; c++) {
+            ngx_hm_oa_key(b, c->name);
+            ngx_hm_oa(b, "{'type':'number','description':'%.15g to %.15g, "
+                      "in %s'}", c->min, c->max, hm_metrics[i].unit);
+        }
+
+        hm_buf_lit(b, "}}");
+    }
+
+    ngx_hm_oa_key(b, "MetricTypes");
+    ngx_hm_oa_text(b, "{'type':'object','required':['items','next'],"
+                   "'properties':{'items':{'type':'array','items':{'$ref':'"
+                   NGX_HM_OA_SCHEMA "MetricType'}},'next':{'type':'null'}},"
+                   "'examples':[");
+    hm_metric_types_json(b);
+    hm_buf_lit(b, "]}");
+}
+
+
+/* The catalogues of problems and faults, as enumerations. */
+static void
+ngx_hm_oa_codes(hm_buf_t *b)
+{
+    ngx_uint_t               i;
+    const hm_problem_row_t  *row;
+
+    ngx_hm_oa_key(b, "ProblemCode");
+    ngx_hm_oa_text(b, "{'type':'string','enum':[");
+
+    for (i = HM_PROBLEM_NONE + 1; i < HM_PROBLEM_LAST; i++) {
+        row = hm_problem((hm_problem_t) i);
+        ngx_hm_oa_next(b);
+        ngx_hm_oa(b, "'%.*s'", (int) row->code.len, row->code.data);
+    }
+
+    ngx_hm_oa_text(b, "]},'Fault':{'description':'It has a pointer into the "
+                   "body (RFC 6901), or the name of a query parameter.',"
+                   "'type':'object','required':['code'],'properties':{"
+                   "'pointer':{'type':'string'},'parameter':{"
+                   "'type':'string'},'detail':{'type':'string'},"
+                   "'code':{'type':'string','enum':[");
+
+    for (i = HM_FAULT_REQUIRED; i <= HM_FAULT_BLOCKLISTED; i++) {
+        ngx_hm_oa_next(b);
+        ngx_hm_oa(b, "'%s'", hm_fault_code_name((hm_fault_code_t) i));
+    }
+
+    hm_buf_lit(b, "]}}}");
+}

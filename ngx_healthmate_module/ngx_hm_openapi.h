@@ -1,0 +1,385 @@
+/*
+ * ngx_hm_openapi.h: what no other table knows of the API, for the document
+ * that ngx_hm_openapi.c writes: the meaning of the query parameters and of
+ * the headers, and the shapes of bodies and answers that are not records.
+ * Included there and nowhere else.
+ *
+ * The texts are JSON with ' for ", so they hold no apostrophe.  Those of
+ * parameters, headers and schemas are the members of an object, without its
+ * braces.
+ *
+ * To describe a new endpoint that is not a resource: a row of
+ * ngx_hm_oa_shapes[], and a row of ngx_hm_oa_schemas[] for each new shape.
+ */
+
+#ifndef NGX_HM_OPENAPI_H
+#define NGX_HM_OPENAPI_H
+
+#include "ngx_hm.h"
+
+
+#define NGX_HM_OA_API       "/api/v1"
+#define NGX_HM_OA_SCHEMA    "#/components/schemas/"
+
+#define NGX_HM_OA_ETAG      0x01         /* ETag, If-None-Match, 304 */
+#define NGX_HM_OA_LOCATION  0x02
+#define NGX_HM_OA_CONFLICT  0x04         /* may be 409 */
+#define NGX_HM_OA_SESSION   0x08         /* gives a token: 401, the cookie */
+#define NGX_HM_OA_UNREADY   0x10         /* 503 has the answer's body */
+#define NGX_HM_OA_AGAIN     0x20         /* 200: it is there already */
+#define NGX_HM_OA_REPLAY    0x40         /* Idempotency-Key */
+#define NGX_HM_OA_ITEM      0x80         /* one record: If-Match, 412 */
+#define NGX_HM_OA_TAGGED    0x100        /* ETag */
+
+#define NGX_HM_OA_BATCH_MAX 10000
+
+
+typedef struct {
+    ngx_uint_t     method;
+    const char    *path;                 /* of the route table */
+    const char    *body;                 /* schema, or NULL */
+    const char    *answer;               /* schema, or NULL: no body */
+    const char    *type;                 /* NULL: application/json */
+    ngx_uint_t     status;
+    unsigned       flags;
+} ngx_hm_oa_shape_t;
+
+
+typedef struct {
+    const char    *name;
+    const char    *json;
+} ngx_hm_oa_text_t;
+
+
+/* Answers and bodies that are not records. */
+
+#define API  NGX_HM_OA_API
+
+static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
+
+    { NGX_HTTP_GET, API "/health-data/types", NULL, "MetricTypes", NULL, 200,
+      0 },
+    { NGX_HTTP_GET, API "/health-data/latest", NULL, "HealthDataList", NULL,
+      200, 0 },
+    { NGX_HTTP_POST, API "/health-data/batch", "HealthDataWrite",
+      "BatchResult", NULL, 200, NGX_HM_OA_REPLAY|NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_GET, API "/analytics/trends", NULL, "Trends", NULL, 200, 0 },
+    { NGX_HTTP_GET, API "/auth/me", NULL, "User", NULL, 200,
+      NGX_HM_OA_ETAG },
+    { NGX_HTTP_GET, API "/users/me", NULL, "User", NULL, 200,
+      NGX_HM_OA_ETAG },
+    { NGX_HTTP_POST, API "/auth/login", "Login", "Session", NULL, 200,
+      NGX_HM_OA_SESSION },
+    { NGX_HTTP_POST, API "/auth/register", "Register", "Session", NULL, 201,
+      NGX_HM_OA_SESSION|NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT },
+
+    { NGX_HTTP_GET, "/health", NULL, "Health", NULL, 200, 0 },
+    { NGX_HTTP_GET, "/ready", NULL, "Ready", NULL, 200, NGX_HM_OA_UNREADY },
+    { NGX_HTTP_GET, "/version", NULL, "Version", NULL, 200, 0 },
+    { NGX_HTTP_GET, "/metrics", NULL, "Text", "text/plain", 200, 0 },
+    { NGX_HTTP_GET, "/openapi.json", NULL, "Document", NULL, 200, 0 },
+    { NGX_HTTP_GET, "/docs", NULL, "Text", "text/html", 200, 0 }
+};
+
+#undef API
+
+#define NGX_HM_OA_NSHAPES                                                     \
+    (sizeof(ngx_hm_oa_shapes) / sizeof(ngx_hm_oa_shapes[0]))
+
+
+/* What the query parameters mean, wherever a route names one. */
+
+static const ngx_hm_oa_text_t  ngx_hm_oa_params[] = {
+
+    { "limit", "'description':'How many items to answer with at most.',"
+      "'schema':{'type':'integer','minimum':1,'maximum':200,'default':20}" },
+
+    { "cursor", "'description':'The next of the page before.  It is bound to "
+      "the caller, the person, the filters and the order; send it with the "
+      "same ones.','schema':{'type':'string',"
+      "'pattern':'^[A-Za-z0-9_-]{1,512}$'}" },
+
+    { "order", "'description':'Newest first, or oldest first.',"
+      "'schema':{'type':'string','enum':['desc','asc'],'default':'desc'}" },
+
+    { "from", "'description':'Not before this moment (inclusive); before "
+      "to.','schema':{'type':'string','format':'date-time'}" },
+
+    { "to", "'description':'Before this moment (exclusive).',"
+      "'schema':{'type':'string','format':'date-time'}" },
+
+    { "data_type", "'description':'Only these types, separated by commas.',"
+      "'style':'form','explode':false,'schema':{'type':'array','minItems':1,"
+      "'maxItems':20,'items':{'$ref':'" NGX_HM_OA_SCHEMA "DataType'}}" },
+
+    { "source", "'description':'Only records of this source.',"
+      "'schema':{'type':'string','minLength':1,'maxLength':64}" },
+
+    { "user_id", "'description':'The person it is about, when that is not "
+      "the caller.  A doctor names an assigned patient; for anybody the "
+      "caller may not see the answer is 403 or 404, whether or not that "
+      "person exists.','schema':{'type':'string','format':'uuid'}" },
+
+    { "atomic", "'description':'All items, or none: then one bad item is "
+      "422 and nothing is stored.','schema':{'type':'boolean',"
+      "'default':false}" },
+
+    { "metric", "'description':'The type to look at.','required':true,"
+      "'schema':{'$ref':'" NGX_HM_OA_SCHEMA "DataType'}" },
+
+    { "bucket", "'description':'How long one point is.  Buckets start in the "
+      "time zone of the person, weeks on Monday.','schema':{'type':'string',"
+      "'enum':['hour','day','week','month'],'default':'day'}" },
+
+    { "period", "'description':'The time up to now; instead of from and "
+      "to.','schema':{'type':'string','enum':['7d','30d','90d','1y']}" }
+};
+
+#define NGX_HM_OA_NPARAMS                                                     \
+    (sizeof(ngx_hm_oa_params) / sizeof(ngx_hm_oa_params[0]))
+
+
+/* Headers of answers and of requests. */
+
+static const ngx_hm_oa_text_t  ngx_hm_oa_headers[] = {
+
+    { "X-Request-ID", "'description':'Names this request in the logs and in "
+      "the audit: the one that was sent, or a new one.','schema':"
+      "{'type':'string','pattern':'^[A-Za-z0-9._-]{1,64}$'}" },
+
+    { "ETag", "'description':'Opaque and strong, new after each change.',"
+      "'schema':{'type':'string'}" },
+
+    { "Location", "'description':'The path of what was made.',"
+      "'schema':{'type':'string'}" },
+
+    { "Idempotent-Replayed", "'description':'This is the answer the first "
+      "request with the key got.','schema':{'type':'string',"
+      "'const':'true'}" },
+
+    { "Set-Cookie", "'description':'The fingerprint __Secure-hm-fgp, whose "
+      "hash the access token holds.','schema':{'type':'string'}" },
+
+    { "RateLimit", "'description':'What is left: class, r requests, t "
+      "seconds.','schema':{'type':'string'}" },
+
+    { "RateLimit-Policy", "'description':'The rate class: q requests in w "
+      "seconds.','schema':{'type':'string'}" },
+
+    { "Retry-After", "'description':'Seconds to wait.',"
+      "'schema':{'type':'integer','minimum':1}" },
+
+    { "WWW-Authenticate", "'description':'Bearer.',"
+      "'schema':{'type':'string'}" },
+
+    { "Accept-Patch", "'description':'What a PATCH may be written in.',"
+      "'schema':{'type':'string'}" }
+};
+
+#define NGX_HM_OA_NHEADERS                                                    \
+    (sizeof(ngx_hm_oa_headers) / sizeof(ngx_hm_oa_headers[0]))
+
+
+static const ngx_hm_oa_text_t  ngx_hm_oa_request_headers[] = {
+
+    { "IfMatch", "'name':'If-Match','in':'header','description':'Only when "
+      "the record still has one of these entity tags, or *.',"
+      "'schema':{'type':'string'}" },
+
+    { "IfNoneMatch", "'name':'If-None-Match','in':'header','description':"
+      "'304 when it still has one of these entity tags.',"
+      "'schema':{'type':'string'}" },
+
+    { "IdempotencyKey", "'name':'Idempotency-Key','in':'header',"
+      "'description':'The same key and body within 24 hours get the first "
+      "answer again.  Ignored on NDJSON.','schema':{'type':'string',"
+      "'minLength':1,'maxLength':255}" },
+
+    { "Id", "'name':'id','in':'path','required':true,'description':"
+      "'Its id; one that is no UUID is 404.','schema':{'type':'string',"
+      "'format':'uuid'}" }
+};
+
+#define NGX_HM_OA_NREQUEST                                                    \
+    (sizeof(ngx_hm_oa_request_headers) / sizeof(ngx_hm_oa_request_headers[0]))
+
+
+/* Members whose type the descriptor leaves to `prepare`. */
+
+static const struct {
+    const char   *name;
+    const char   *schema;                /* or NULL */
+    const char   *pattern;               /* or NULL */
+    unsigned      always:1;              /* a default is stored */
+} ngx_hm_oa_members[] = {
+    { "data_type", "DataType", NULL, 1 },
+    { "value", "Value", NULL, 1 },
+    { "original", "Original", NULL, 0 },
+    { "unit", NULL, NULL, 1 },
+    { "source", NULL, "^[a-z0-9][a-z0-9._:-]{0,63}$", 1 }
+};
+
+#define NGX_HM_OA_NMEMBERS                                                    \
+    (sizeof(ngx_hm_oa_members) / sizeof(ngx_hm_oa_members[0]))
+
+
+#define REF(name)     "{'$ref':'" NGX_HM_OA_SCHEMA name "'}"
+#define OR_NULL(one)  "{'anyOf':[" one ",{'type':'null'}]}"
+#define TEXT_NULL     "{'type':['string','null']}"
+#define TIME          "{'type':'string','format':'date-time'}"
+#define TIME_NULL     "{'type':['string','null'],'format':'date-time'}"
+#define DATE_NULL     "{'type':['string','null'],'format':'date'}"
+#define UUID          "{'type':'string','format':'uuid'}"
+#define NUMBER_NULL   "{'type':['number','null']}"
+#define COUNT         "{'type':'integer','minimum':0}"
+
+
+static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
+
+    { "User", "'description':'An account.','type':'object','required':["
+      "'id','email','email_verified','full_name','role','is_active','mfa',"
+      "'phone','address','date_of_birth','created_at','updated_at',"
+      "'last_login_at'],'properties':{'id':" UUID ","
+      "'email':{'type':'string','format':'email'},"
+      "'email_verified':{'type':'boolean'},'full_name':{'type':'string'},"
+      "'role':{'type':'string','enum':['patient','doctor','admin',"
+      "'researcher']},'is_active':{'type':'boolean'},"
+      "'mfa':{'type':'array','items':{'type':'string','enum':['totp',"
+      "'passkey']}},'phone':" TEXT_NULL ",'address':" TEXT_NULL ","
+      "'date_of_birth':" DATE_NULL ",'created_at':" TIME ","
+      "'updated_at':" TIME ",'last_login_at':" TIME_NULL "}" },
+
+    { "Session", "'description':'A login.  Lifetimes are whole seconds.',"
+      "'type':'object','required':['access_token','refresh_token',"
+      "'token_type','expires_in','refresh_expires_in','user'],"
+      "'properties':{'access_token':{'type':'string'},"
+      "'refresh_token':{'type':'string'},"
+      "'token_type':{'type':'string','const':'Bearer'},"
+      "'expires_in':" COUNT ",'refresh_expires_in':" COUNT ","
+      "'user':" REF("User") "}" },
+
+    { "Login", "'type':'object','additionalProperties':false,"
+      "'required':['email','password'],'properties':{"
+      "'email':{'type':'string','format':'email'},"
+      "'password':{'type':'string','format':'password','writeOnly':true},"
+      "'otp':{'type':['string','null'],'description':'The second factor, "
+      "when one is set up.'},'fingerprint':{'type':['boolean','null'],"
+      "'description':'False asks for tokens that need no cookie, where the "
+      "server allows that.'}}" },
+
+    { "Register", "'type':'object','additionalProperties':false,"
+      "'required':['email','password','full_name','accept_terms'],"
+      "'properties':{'email':{'type':'string','format':'email',"
+      "'minLength':3,'maxLength':254},"
+      "'password':{'type':'string','format':'password','writeOnly':true,"
+      "'minLength':8,'maxLength':128,'description':'8 to 128 code points "
+      "after NFC, not one of the well-known ones.'},"
+      "'full_name':{'type':'string','minLength':1,'maxLength':200},"
+      "'date_of_birth':" DATE_NULL ",'accept_terms':{'type':'boolean',"
+      "'const':true},'consents':{'type':['array','null'],'items':{"
+      "'type':'string','enum':['data_processing','ai_external','research',"
+      "'notify_email','notify_sms','notify_push']}},"
+      "'fingerprint':{'type':['boolean','null']}}" },
+
+    { "Value", "'description':'In the unit of the type; an object for a "
+      "compound type.','anyOf':[{'type':'number'}," REF("BloodPressure")
+      "]" },
+
+    { "Original", "'description':'As it was sent, when it was converted.',"
+      "'type':'object','required':['value','unit'],'properties':{"
+      "'value':" REF("Value") ",'unit':{'type':'string'}}" },
+
+    { "BatchItem", "'description':'What became of one item.',"
+      "'type':'object','required':['index','status'],'properties':{"
+      "'index':" COUNT ",'status':{'type':'integer','description':"
+      "'201 stored, 200 it was there, 422 not valid, 400 not readable.'},"
+      "'id':" UUID ",'code':" REF("ProblemCode") ","
+      "'errors':{'type':'array','items':" REF("Fault") "}}" },
+
+    { "BatchTotal", "'description':'The last line of an NDJSON answer.',"
+      "'type':'object','required':['total','created','duplicate','failed'],"
+      "'properties':{'total':" COUNT ",'created':" COUNT ","
+      "'duplicate':" COUNT ",'failed':" COUNT "}" },
+
+    { "BatchLine", "'description':'One line: an item each, in order, then "
+      "the totals.','anyOf':[" REF("BatchItem") "," REF("BatchTotal") "]" },
+
+    { "BatchResult", "'description':'200 whatever became of the items.',"
+      "'type':'object','required':['total','created','duplicate','failed',"
+      "'results'],'properties':{'total':" COUNT ",'created':" COUNT ","
+      "'duplicate':" COUNT ",'failed':" COUNT ",'results':{"
+      "'type':'array','items':" REF("BatchItem") "}}" },
+
+    { "MetricType", "'type':'object','required':['data_type','kind','unit',"
+      "'units','ranges','loinc'],'properties':{"
+      "'data_type':{'type':'string'},'kind':{'type':'string',"
+      "'enum':['number','integer','object']},"
+      "'unit':{'type':'string','description':'UCUM; values are kept in "
+      "it.'},'units':{'type':'array','items':{'type':'string'}},"
+      "'ranges':{'type':'object','description':'Lowest and highest plausible "
+      "value, of each component.','additionalProperties':{'type':'array',"
+      "'items':{'type':'number'},'minItems':2,'maxItems':2}},"
+      "'loinc':{'type':'array','items':{'type':'string'}}}" },
+
+    { "Statistics", "'type':'object','required':['mean','min','max','sd'],"
+      "'properties':{'mean':" NUMBER_NULL ",'min':" NUMBER_NULL ","
+      "'max':" NUMBER_NULL ",'sum':" NUMBER_NULL ",'sd':" NUMBER_NULL "}" },
+
+    { "TrendPoint", "'description':'One bucket that has readings; of a "
+      "compound type the figures stand under each component.',"
+      "'type':'object','required':['start','count'],'properties':{"
+      "'start':" TIME ",'count':{'type':'integer','minimum':1},"
+      "'mean':" NUMBER_NULL ",'min':" NUMBER_NULL ",'max':" NUMBER_NULL ","
+      "'sum':" NUMBER_NULL ",'sd':" NUMBER_NULL ","
+      "'systolic':" REF("Statistics") ",'diastolic':" REF("Statistics")
+      "}" },
+
+    { "Trend", "'type':'object','required':['direction','per_day',"
+      "'confidence'],'properties':{'direction':{'type':['string','null'],"
+      "'enum':['up','down','flat',null]},'per_day':" NUMBER_NULL ","
+      "'confidence':" NUMBER_NULL "}" },
+
+    { "Trends", "'type':'object','required':['metric','unit','from','to',"
+      "'bucket','time_zone','status','points','trend'],'properties':{"
+      "'metric':" REF("DataType") ",'unit':" TEXT_NULL ",'from':" TIME ","
+      "'to':" TIME ",'bucket':{'type':'string','enum':['hour','day','week',"
+      "'month']},'time_zone':{'type':'string'},'status':{'type':'string',"
+      "'enum':['ok','insufficient_data']},'points':{'type':'array',"
+      "'items':" REF("TrendPoint") "},'trend':{'description':'Of a compound "
+      "type one for each component.','anyOf':[" REF("Trend") ",{"
+      "'type':'object','required':['systolic','diastolic'],"
+      "'properties':{'systolic':" OR_NULL(REF("Trend")) ","
+      "'diastolic':" OR_NULL(REF("Trend")) "}},{'type':'null'}]}}" },
+
+    { "Health", "'type':'object','required':['status'],'properties':{"
+      "'status':{'type':'string','const':'healthy'}}" },
+
+    { "Ready", "'type':'object','required':['status','checks'],"
+      "'properties':{'status':{'type':'string','enum':['ready',"
+      "'not_ready']},'checks':{'type':'object','additionalProperties':{"
+      "'type':'object','required':['status'],'properties':{'status':{"
+      "'type':'string','enum':['ok','warning','down']}}}}}" },
+
+    { "Version", "'type':'object','required':['name','version'],"
+      "'properties':{'name':{'type':'string'},'version':{'type':'string'},"
+      "'nginx':{'type':'string'},'api':{'type':'string'}}" },
+
+    { "Text", "'type':'string'" },
+
+    { "Document", "'description':'This document.','type':'object'" },
+
+    { "Problem", "'description':'RFC 9457.','type':'object','required':["
+      "'type','title','status','instance','code','request_id'],"
+      "'properties':{'type':{'type':'string','format':'uri'},"
+      "'title':{'type':'string'},'status':{'type':'integer',"
+      "'minimum':400,'maximum':599},'detail':{'type':'string'},"
+      "'instance':{'type':'string'},'code':" REF("ProblemCode") ","
+      "'request_id':{'type':'string'},'errors':{'type':'array',"
+      "'description':'Every fault, not only the first.',"
+      "'items':" REF("Fault") "}}" }
+};
+
+#define NGX_HM_OA_NSCHEMAS                                                    \
+    (sizeof(ngx_hm_oa_schemas) / sizeof(ngx_hm_oa_schemas[0]))
+
+#endif
