@@ -336,8 +336,8 @@ struct ngx_hm_main_conf_s {
     hm_jwt_conf_t           jwt;
     ngx_array_t            *jwt_keys;    /* hm_jwt_key_t */
     ngx_uint_t              fingerprint;
-    ngx_uint_t              access_time;
-    ngx_uint_t              refresh_time;
+    time_t                  access_time;
+    time_t                  refresh_time;
     ngx_uint_t              audit;
     ngx_uint_t              environment;
     ngx_uint_t              admin_phi;

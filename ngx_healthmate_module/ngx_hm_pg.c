@@ -132,6 +132,7 @@ static void ngx_hm_pg_poll(ngx_hm_pgconn_t *conn);
 static void ngx_hm_pg_prepare(ngx_hm_pgconn_t *conn);
 static void ngx_hm_pg_prepared(ngx_hm_pgconn_t *conn);
 static void ngx_hm_pg_results(ngx_hm_pgconn_t *conn);
+static void ngx_hm_pg_advance(ngx_hm_batch_t *b);
 static void ngx_hm_pg_result(ngx_hm_batch_t *b, PGresult *res);
 static void ngx_hm_pg_synced(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b);
 static void ngx_hm_pg_flush(ngx_event_t *ev);
@@ -912,14 +913,7 @@ ngx_hm_pg_results(ngx_hm_pgconn_t *conn)
         if (res == NULL) {
             /* a statement has ended: its context, itself, or its second */
 
-            if (b->at != ngx_queue_sentinel(&b->segs)
-                && ++b->in_stmt > 1u + ngx_queue_data(b->at, ngx_hm_seg_t,
-                                                      queue)->more)
-            {
-                b->at = ngx_queue_next(b->at);
-                b->in_stmt = 0;
-            }
-
+            ngx_hm_pg_advance(b);
             continue;
         }
 
@@ -936,6 +930,24 @@ ngx_hm_pg_results(ngx_hm_pgconn_t *conn)
         && PQstatus(conn->pg) == CONNECTION_BAD)
     {
         ngx_hm_pg_lost(conn, PQerrorMessage(conn->pg));
+    }
+}
+
+
+static void
+ngx_hm_pg_advance(ngx_hm_batch_t *b)
+{
+    ngx_hm_seg_t  *seg;
+
+    if (b->at == ngx_queue_sentinel(&b->segs)) {
+        return;
+    }
+
+    seg = ngx_queue_data(b->at, ngx_hm_seg_t, queue);
+
+    if (++b->in_stmt > 1u + seg->more) {
+        b->at = ngx_queue_next(b->at);
+        b->in_stmt = 0;
     }
 }
 

@@ -100,11 +100,9 @@ ngx_hm_handler(ngx_http_request_t *r)
 static hm_problem_t
 ngx_hm_gate(ngx_hm_ctx_t *hm)
 {
-    ngx_uint_t           allow;
-    hm_problem_t         p;
-    ngx_http_request_t  *r;
+    ngx_uint_t    allow;
+    hm_problem_t  p;
 
-    r = hm->request;
     allow = 0;
 
     ngx_hm_request_id(hm);

@@ -254,10 +254,10 @@ ngx_hm_stmt_of(const hm_resource_t *res, hm_sql_t kind, ngx_uint_t leaf)
 {
     ngx_uint_t  i;
 
-    for (i = 0; i < NGX_HM_NRESOURCES - 1; i++) {
-        if (ngx_hm_resources[i] == res) {
-            break;
-        }
+    i = 0;
+
+    while (ngx_hm_resources[i] != res) {
+        i++;
     }
 
     return ngx_hm_first[i] + leaf * HM_SQL_LAST + kind;

@@ -410,7 +410,7 @@ batch_item(ngx_hm_ctx_t *hm, batch_t *batch, hm_str_t text)
     }
 
     item->record = NULL;
-    item->status = NGX_HTTP_UNPROCESSABLE_ENTITY;
+    item->status = 422;
     item->problem = HM_PROBLEM_VALIDATION_FAILED;
 
     if (!batch->atomic) {
@@ -496,6 +496,10 @@ batch_part_send(ngx_hm_ctx_t *hm)
     {
         return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
     }
+
+    /* its jobs take the ids of records: the tail's last one is not used */
+
+    hm->seg.nparams--;
 
     return ngx_hm_seg_wait(hm);
 }
@@ -719,7 +723,8 @@ batch_part_done(ngx_hm_ctx_t *hm)
                                           : batch_again);
     }
 
-    ngx_hm_crud_ring(hm, hm_row_bool(r, 0, 5));
+    /* the relay rings for its jobs */
+
     ngx_hm_seg_clear(&hm->seg);
 
     if (!hm->ndjson && batch->done < batch->n) {
