@@ -49,8 +49,8 @@ hm_nginx_config() {
 }
 
 hm_nginx_run() {
-    "$HM_NGINX" -p "$HM_STATE/nginx/" -c "$HM_STATE/nginx/conf/nginx.conf" \
-        -e "$HM_LOGS/error.log" "$@" 9>&-
+    hm_bare "$HM_NGINX" -p "$HM_STATE/nginx/" \
+        -c "$HM_STATE/nginx/conf/nginx.conf" -e "$HM_LOGS/error.log" "$@"
 }
 
 hm_nginx_up() {

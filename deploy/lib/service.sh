@@ -13,6 +13,14 @@ hm_running() {    # name sum
     [ "$(cat "$HM_PIDS/$1.sum" 2>/dev/null)" = "$2" ]
 }
 
+# Becomes a command with descriptors 0..2 only: call it in a subshell.  sh cannot name those above 9,
+# and a caller may have left one open on its own output.
+hm_bare() {
+    exec python3 -c 'import os, sys
+os.closerange(3, 65536)
+os.execvp(sys.argv[1], sys.argv[1:])' "$@"
+}
+
 hm_start() {    # name sum stop-signal user command...
     _name=$1 _sum=$2 _sig=$3 _user=$4
     shift 4
@@ -25,8 +33,9 @@ hm_start() {    # name sum stop-signal user command...
     fi
     (
         cd /
-        exec setsid "$HM_STATE/bin/keeper" "$_name" "$HM_PIDS" "$_sig" "$@"
-    ) </dev/null >>"$_log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
+        hm_bare setsid "$HM_STATE/bin/keeper" "$_name" "$HM_PIDS" "$_sig" \
+            "$@"
+    ) </dev/null >>"$_log" 2>&1 &
     printf '%s' "$_sum" >"$HM_PIDS/$_name.sum"
 }
 
