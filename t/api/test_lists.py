@@ -64,9 +64,8 @@ def test_next_is_null_exactly_at_the_end(stack, n, limit):
 
 
 def test_all_at_one_instant(user):
-    docs = [{"data_type": "heart_rate", "value": 50 + i,
-             "timestamp": "2026-01-01T00:00:00Z"} for i in range(45)]
-    ok(user.post(HD + "/batch", docs))
+    for i in range(45):
+        user.record(value=50 + i, timestamp="2026-01-01T00:00:00Z")
     for order in ("asc", "desc"):
         items = walk(user, HD + "?order=" + order, 10)
         assert len({x["id"] for x in items}) == 45

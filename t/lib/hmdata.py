@@ -108,17 +108,14 @@ def q(text):
 
 
 def series(client, n, data_type="heart_rate", day="2026-02-01", **kw):
-    """n records a minute apart by one batch; oldest first, as stored."""
+    """n records a minute apart, one by one; their ids, oldest first."""
     base = datetime.datetime.fromisoformat(day + "T00:00:00+00:00")
-    low = {"heart_rate": 40, "weight": 50, "steps": 100,
-           "temperature": 36}.get(data_type, 10)
-    docs = [dict({"data_type": data_type,
-                  "value": low + i % 100 if data_type != "temperature"
-                  else 36 + i % 5,
-                  "timestamp": iso(base + datetime.timedelta(minutes=i))},
-                 **kw) for i in range(n)]
-    r = client.post("/health-data/batch", docs)
-    assert r.status == 200, r
-    doc = r.json()
-    assert doc["failed"] == 0, r
-    return [x["id"] for x in doc["results"]]
+    low = {"heart_rate": 40, "weight": 50, "steps": 100}.get(data_type, 10)
+    ids = []
+    for i in range(n):
+        r = client.post("/health-data", dict({
+            "data_type": data_type, "value": low + i % 100,
+            "timestamp": iso(base + datetime.timedelta(minutes=i))}, **kw))
+        assert r.status == 201, r
+        ids.append(r.json()["id"])
+    return ids
