@@ -74,7 +74,7 @@ class Load:
                 if what < 0.45 or not mine:
                     doc = {"data_type": "steps", "value": k % 1000,
                            "source": "load", "source_id": "%d-%d" % (n, k),
-                           "timestamp": iso(ago(hours=rnd.randrange(2000)))}
+                           "timestamp": iso(ago(hours=rnd.randrange(60)))}
                     with self.lock:
                         self.sent[me.id] += 1
                     r = conn.request("POST", base, json.dumps(doc).encode(),

@@ -146,7 +146,8 @@ def test_a_refusal_does_not_say_the_stranger_was_read(stack, user, stranger):
     """The 404 of a foreign id shows in no one's history as an access."""
     def n():
         return stack.one("select count(*) from audit_logs where user_id ="
-                         " '%s' and outcome < 400" % stranger.id)
+                         " '%s' and outcome < 400 and actor = '%s'"
+                         % (stranger.id, user.id))
     before = n()
     problem(user.get(HD + "/" + stranger.rec["id"]), 404)
     problem(user.get(HD + "?user_id=" + stranger.id), 403)
