@@ -103,9 +103,7 @@ hm_resource_read(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
 
         if ((fd->flags & HM_F_REQUIRED)
             && (!rec->v[i].sent || json_is_null(json_object_get(body,
-                                                                fd->name)))
-            && !(old != NULL && (fd->flags & HM_F_IMMUTABLE)
-                 && !rec->v[i].sent))
+                                                                fd->name))))
         {
             hm_fault_add(f, prefix, fd->name, HM_FAULT_REQUIRED,
                          "must be given");
@@ -156,6 +154,18 @@ hm_field_find(const hm_resource_t *res, const char *name, unsigned *index)
     }
 
     return NULL;
+}
+
+
+int
+hm_resource_member(const hm_resource_t *res, const char *name)
+{
+    unsigned           i;
+    const hm_field_t  *fd;
+
+    fd = hm_field_find(res, name, &i);
+
+    return fd != NULL ? (int) fd->flags : -1;
 }
 
 

@@ -129,6 +129,9 @@ hm_rc_t hm_resource_read(const hm_resource_t *res, hm_mem_t *mem,
     hm_record_t *rec, json_t *body, const hm_record_t *old, hm_usec_t now,
     hm_faults_t *f, hm_str_t prefix);
 
+/* Flags of a member a body may name, or -1 when there is no such member. */
+int hm_resource_member(const hm_resource_t *res, const char *name);
+
 /* The body that would write the record as it is (the base of a PATCH). */
 json_t *hm_resource_body(const hm_resource_t *res, hm_mem_t *mem,
     const hm_record_t *rec);

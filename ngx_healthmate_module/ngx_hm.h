@@ -123,6 +123,7 @@ struct ngx_hm_route_s {
     const char             *query;       /* comma list of known parameters */
     const char             *tag;
     const char             *summary;
+    ngx_hm_step_pt          params;      /* names faults of the query */
 };
 
 extern const ngx_hm_route_t  ngx_hm_routes[];
@@ -269,6 +270,7 @@ struct ngx_hm_ctx_s {
     unsigned                ring:1;      /* a job row was left */
     unsigned                streaming:1;
     unsigned                client_id:1; /* X-Request-ID was the client's */
+    unsigned                idem_twice:1;
     unsigned                body_wait:1; /* waits for more of the body */
     ngx_uint_t              rate_left;
     ngx_uint_t              rate_reset;
@@ -297,6 +299,7 @@ struct ngx_hm_ctx_s {
     /* what the steps leave each other */
     hm_record_t            *record;
     hm_record_t            *old;
+    PGresult               *old_res;     /* what its texts point into */
     void                   *data;        /* of the endpoint family */
     ngx_uint_t              tries;
 
@@ -441,6 +444,7 @@ ngx_hm_hm(ngx_str_t s)
     return h;
 }
 
+void ngx_hm_request_id(ngx_hm_ctx_t *hm);
 hm_str_t *ngx_hm_arg(ngx_hm_ctx_t *hm, const char *name);
 hm_str_t ngx_hm_header(ngx_hm_ctx_t *hm, const char *lowcase_name);
 
@@ -588,6 +592,7 @@ ngx_int_t ngx_hm_etag_match(hm_str_t header, hm_str_t etag, ngx_uint_t weak);
 
 extern const ngx_hm_step_pt  ngx_hm_crud_create[];
 extern const ngx_hm_step_pt  ngx_hm_crud_get[];
+ngx_hm_rc_t ngx_hm_list_read(ngx_hm_ctx_t *hm);
 extern const ngx_hm_step_pt  ngx_hm_crud_list[];
 extern const ngx_hm_step_pt  ngx_hm_crud_put[];
 extern const ngx_hm_step_pt  ngx_hm_crud_patch[];

@@ -105,6 +105,10 @@ known:
         return p;
     }
 
+    if (hm_uuid_eq(&hm->who.sub, &hm_nil_uuid)) {
+        return HM_PROBLEM_TOKEN_INVALID;         /* the system has no token */
+    }
+
     hm->signed_in = 1;
     hm->subject = hm->who.sub;
 

@@ -226,6 +226,7 @@ ngx_hm_body_start(ngx_http_request_t *r)
 static void
 ngx_hm_body_event(ngx_http_request_t *r)
 {
+    size_t            used;
     ngx_int_t         rc;
     ngx_hm_ctx_t     *hm;
     ngx_hm_reader_t  *rd;
@@ -244,14 +245,18 @@ ngx_hm_body_event(ngx_http_request_t *r)
         return;
     }
 
+    /* the endpoint may have consumed some; the buffer may move */
+
+    used = hm->streaming ? (size_t) (hm->body.data - hm->body_start) : 0;
+
     rc = ngx_hm_body_take(hm);
 
     if (rc == NGX_ERROR) {
         return;                          /* it has been answered */
     }
 
-    hm->body.data = hm->body_start;
-    hm->body.len = hm->body_len;
+    hm->body.data = hm->body_start + used;
+    hm->body.len = hm->body_len - used;
 
     if (rc == NGX_OK) {
         rd->last = 1;

@@ -20,7 +20,7 @@
 
 #define NGX_HM_LIMIT_MAX      200
 #define NGX_HM_LIMIT_DEFAULT  20
-#define NGX_HM_RACES          5
+#define NGX_HM_RACES          64
 
 
 static ngx_hm_rc_t ngx_hm_create_read(ngx_hm_ctx_t *hm);
@@ -28,7 +28,6 @@ static ngx_hm_rc_t ngx_hm_create_send(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_create_done(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_get_send(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_get_done(ngx_hm_ctx_t *hm);
-static ngx_hm_rc_t ngx_hm_list_read(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_list_send(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_list_done(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_old_done(ngx_hm_ctx_t *hm);
@@ -375,7 +374,19 @@ ngx_hm_create_done(ngx_hm_ctx_t *hm)
 
     if (!PQgetisnull(r, 0, 3)) {
 
-        /* it is there already */
+        /*
+         * It is there already.  With a key perhaps because the same request
+         * has just been answered: then its answer is repeated.
+         */
+
+        if (hm->idem != NULL && !hm->idem_twice) {
+            hm->idem_twice = 1;
+            hm->audited = 0;
+            rc = ngx_hm_create_read(hm);
+
+            return rc == NGX_HM_NEXT ? ngx_hm_goto(hm, ngx_hm_create_idem)
+                                     : rc;
+        }
 
         rec = ngx_hm_pcalloc(hm, sizeof(hm_record_t));
         if (rec == NULL) {
@@ -539,7 +550,7 @@ ngx_hm_crud_row(ngx_hm_ctx_t *hm, hm_record_t **out)
 /* List */
 
 
-static ngx_hm_rc_t
+ngx_hm_rc_t
 ngx_hm_list_read(ngx_hm_ctx_t *hm)
 {
     ngx_hm_list_t  *list;
@@ -701,6 +712,14 @@ ngx_hm_old_done(ngx_hm_ctx_t *hm)
         }
     }
 
+    /* the next segment would release what its texts point into */
+
+    if (hm->old_res != NULL) {
+        PQclear(hm->old_res);
+    }
+
+    hm->old_res = hm->seg.res;
+    hm->seg.res = NULL;
     hm->old = old;
 
     return NGX_HM_NEXT;

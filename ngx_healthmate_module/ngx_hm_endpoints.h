@@ -12,6 +12,7 @@ extern const ngx_hm_step_pt  ngx_hm_health_types[];
 extern const ngx_hm_step_pt  ngx_hm_health_latest[];
 extern const ngx_hm_step_pt  ngx_hm_health_batch[];
 extern const ngx_hm_step_pt  ngx_hm_analytics_trends[];
+ngx_hm_rc_t ngx_hm_analytics_params(ngx_hm_ctx_t *hm);
 extern const ngx_hm_step_pt  ngx_hm_auth_me[];
 extern const ngx_hm_step_pt  ngx_hm_auth_login[];
 extern const ngx_hm_step_pt  ngx_hm_auth_register[];

@@ -29,6 +29,7 @@ static void ngx_hm_seg_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
 ngx_hm_rc_t
 ngx_hm_list_query(ngx_hm_ctx_t *hm, ngx_hm_list_t *list)
 {
+    size_t         faults;
     hm_str_t      *arg;
     hm_problem_t   p;
 
@@ -62,9 +63,11 @@ ngx_hm_list_query(ngx_hm_ctx_t *hm, ngx_hm_list_t *list)
         list->filtered = 1;
     }
 
-    if (ngx_hm_query_time(hm, "from", &list->from) == HM_PROBLEM_NONE
-        && ngx_hm_query_time(hm, "to", &list->to) == HM_PROBLEM_NONE
-        && list->from != HM_USEC_NONE && list->to != HM_USEC_NONE
+    faults = hm->faults->n;
+    (void) ngx_hm_query_time(hm, "from", &list->from);
+    (void) ngx_hm_query_time(hm, "to", &list->to);
+
+    if (hm->faults->n == faults && list->from != HM_USEC_NONE && list->to != HM_USEC_NONE
         && list->from >= list->to)
     {
         hm_fault_param(hm->faults, "from", HM_FAULT_ORDER,
@@ -401,13 +404,34 @@ ngx_hm_seg_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
 }
 
 
-/* A member that a PATCH changes only together with another. */
+/* Members a PATCH may not name, or only together with another. */
 void
 ngx_hm_patch_check(ngx_hm_ctx_t *hm, const hm_resource_t *res)
 {
+    int                 flags;
     json_t             *j, *now;
     unsigned            i;
+    const char         *name;
     const hm_field_t   *fd;
+
+    /* a null leaves no trace in what is merged: judge it here */
+
+    json_object_foreach(hm->json, name, j) {
+        flags = json_is_null(j) ? hm_resource_member(res, name) : 0;
+
+        if (flags == -1) {
+            hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_UNKNOWN,
+                         "no such member");
+
+        } else if (flags & HM_F_READ_ONLY) {
+            hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_READ_ONLY,
+                         "set by the server");
+
+        } else if ((flags & HM_F_IMMUTABLE) && !(flags & HM_F_REQUIRED)) {
+            hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_IMMUTABLE,
+                         "cannot change; delete and create");
+        }
+    }
 
     for (i = 0; i < res->nfields; i++) {
         fd = &res->fields[i];

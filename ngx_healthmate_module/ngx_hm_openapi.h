@@ -1,8 +1,8 @@
 /*
  * ngx_hm_openapi.h: what no other table knows of the API, for the document
- * that ngx_hm_openapi.c writes: the meaning of the query parameters and of
+ * that ngx_hm_openapi*.c write: the meaning of the query parameters and of
  * the headers, and the shapes of bodies and answers that are not records.
- * Included there and nowhere else.
+ * Included there and nowhere else.  At the end, what the two share.
  *
  * The texts are JSON with ' for ", so they hold no apostrophe.  Those of
  * parameters, headers and schemas are the members of an object, without its
@@ -30,6 +30,7 @@
 #define NGX_HM_OA_REPLAY    0x40         /* Idempotency-Key */
 #define NGX_HM_OA_ITEM      0x80         /* one record: If-Match, 412 */
 #define NGX_HM_OA_TAGGED    0x100        /* ETag */
+#define NGX_HM_OA_CLOSED    0x200        /* may be switched off: 403 */
 
 #define NGX_HM_OA_BATCH_MAX 10000
 
@@ -71,7 +72,8 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
     { NGX_HTTP_POST, API "/auth/login", "Login", "Session", NULL, 200,
       NGX_HM_OA_SESSION },
     { NGX_HTTP_POST, API "/auth/register", "Register", "Session", NULL, 201,
-      NGX_HM_OA_SESSION|NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT },
+      NGX_HM_OA_SESSION|NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT
+      |NGX_HM_OA_CLOSED },
 
     { NGX_HTTP_GET, "/health", NULL, "Health", NULL, 200, 0 },
     { NGX_HTTP_GET, "/ready", NULL, "Ready", NULL, 200, NGX_HM_OA_UNREADY },
@@ -85,6 +87,19 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
 
 #define NGX_HM_OA_NSHAPES                                                     \
     (sizeof(ngx_hm_oa_shapes) / sizeof(ngx_hm_oa_shapes[0]))
+
+
+/* What the tags of the route table stand for. */
+
+static const ngx_hm_oa_text_t  ngx_hm_oa_tag_texts[] = {
+    { "Health data", "Measurements of a person, sealed one by one." },
+    { "Analytics", "Figures over time, computed in the background." },
+    { "Accounts", "Opening an account, logging in, the account itself." },
+    { "System", "The service about itself; no token, nothing personal." }
+};
+
+#define NGX_HM_OA_NTAGS                                                       \
+    (sizeof(ngx_hm_oa_tag_texts) / sizeof(ngx_hm_oa_tag_texts[0]))
 
 
 /* What the query parameters mean, wherever a route names one. */
@@ -357,8 +372,10 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
     { "Ready", "'type':'object','required':['status','checks'],"
       "'properties':{'status':{'type':'string','enum':['ready',"
       "'not_ready']},'checks':{'type':'object','additionalProperties':{"
-      "'type':'object','required':['status'],'properties':{'status':{"
-      "'type':'string','enum':['ok','warning','down']}}}}}" },
+      "'description':'A part with its figures.','type':'object',"
+      "'required':['status'],'properties':{'status':{'type':'string',"
+      "'enum':['ok','warning','down']}},'additionalProperties':{"
+      "'type':['integer','string']}}}}" },
 
     { "Version", "'type':'object','required':['name','version'],"
       "'properties':{'name':{'type':'string'},'version':{'type':'string'},"
@@ -381,5 +398,29 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
 
 #define NGX_HM_OA_NSCHEMAS                                                    \
     (sizeof(ngx_hm_oa_schemas) / sizeof(ngx_hm_oa_schemas[0]))
+
+
+/* Statuses a problem may have; what else can happen is `default`. */
+
+static const ngx_uint_t  ngx_hm_oa_statuses[] = {
+    400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503
+};
+
+#define NGX_HM_OA_NSTATUSES                                                   \
+    (sizeof(ngx_hm_oa_statuses) / sizeof(ngx_hm_oa_statuses[0]))
+
+
+/* The writer (ngx_hm_openapi.c). */
+
+void ngx_hm_oa(hm_buf_t *b, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+void ngx_hm_oa_text(hm_buf_t *b, const char *s);
+void ngx_hm_oa_next(hm_buf_t *b);
+void ngx_hm_oa_key(hm_buf_t *b, const char *key);
+void ngx_hm_oa_string(hm_buf_t *b, const char *key, const char *text);
+void ngx_hm_oa_camel(hm_buf_t *b, const char *s);
+ngx_uint_t ngx_hm_oa_listed(const char *list, const char *name);
+void ngx_hm_oa_content(hm_buf_t *b, const char *type, const char *schema);
+void ngx_hm_oa_components(hm_buf_t *b);
 
 #endif

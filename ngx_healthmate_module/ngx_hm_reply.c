@@ -419,6 +419,7 @@ ngx_int_t
 ngx_hm_problem_handler(ngx_http_request_t *r)
 {
     ngx_int_t      status;
+    ngx_uint_t     allow;
     ngx_hm_ctx_t  *hm;
 
     hm = ngx_hm_ctx_create(r);
@@ -442,11 +443,21 @@ ngx_hm_problem_handler(ngx_http_request_t *r)
         }
     }
 
-    if (hm->path.len > 1024 || !hm_utf8_valid(hm->path)) {
-        hm->path = hm_null_str;
+    if (hm->path.len == 0 || hm->path.len > 1024
+        || !hm_utf8_valid(hm->path))
+    {
+        hm->path = HM_STR("/");          /* it could not be read */
     }
 
-    hm->request_id = ngx_hm_header(hm, "x-request-id");
+    ngx_hm_request_id(hm);
+
+    if (status == NGX_HTTP_NOT_ALLOWED) {
+        /* on its way here the request has become a GET */
+        r->method = NGX_HTTP_UNKNOWN;
+        (void) ngx_hm_route_find(hm, &allow);
+        r->method = NGX_HTTP_GET;
+        hm->route = NULL;
+    }
 
     (void) ngx_http_discard_request_body(r);
 

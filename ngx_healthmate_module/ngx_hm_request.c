@@ -24,7 +24,6 @@ static hm_problem_t ngx_hm_gate_host(ngx_hm_ctx_t *hm);
 static hm_problem_t ngx_hm_gate_subject(ngx_hm_ctx_t *hm);
 static hm_problem_t ngx_hm_gate_query(ngx_hm_ctx_t *hm);
 static ngx_uint_t ngx_hm_query_known(const char *list, hm_str_t name);
-static void ngx_hm_request_id(ngx_hm_ctx_t *hm);
 static void ngx_hm_ctx_cleanup(void *data);
 static ngx_hm_rc_t ngx_hm_step_options(ngx_hm_ctx_t *hm);
 
@@ -239,8 +238,17 @@ ngx_hm_gate_query(ngx_hm_ctx_t *hm)
         }
     }
 
-    return hm->faults->n == 0 ? HM_PROBLEM_NONE
-                              : HM_PROBLEM_INVALID_PARAMETER;
+    if (hm->faults->n == 0) {
+        return HM_PROBLEM_NONE;
+    }
+
+    /* every fault is named, also those of the known ones' values */
+
+    if (hm->route->params != NULL) {
+        (void) hm->route->params(hm);
+    }
+
+    return HM_PROBLEM_INVALID_PARAMETER;
 }
 
 
@@ -315,7 +323,7 @@ ngx_hm_gate_subject(ngx_hm_ctx_t *hm)
 
 
 /* Kept when it is clean, else made; it reaches logs, answer and audit. */
-static void
+void
 ngx_hm_request_id(ngx_hm_ctx_t *hm)
 {
     u_char         c;
@@ -323,7 +331,8 @@ ngx_hm_request_id(ngx_hm_ctx_t *hm)
     hm_str_t       id;
     unsigned char  raw[8];
 
-    id = ngx_hm_header(hm, "x-request-id");
+    id = hm->request->headers_in.headers.last != NULL
+         ? ngx_hm_header(hm, "x-request-id") : hm_null_str;
 
     if (id.len > 0 && id.len <= 64) {
         for (i = 0; i < id.len; i++) {
@@ -443,6 +452,10 @@ ngx_hm_ctx_release(ngx_hm_ctx_t *hm)
     }
 
     ngx_hm_seg_clear(&hm->seg);
+
+    if (hm->old_res != NULL) {
+        PQclear(hm->old_res);
+    }
 
     json_decref(hm->json);
     json_decref(hm->kept);

@@ -12,6 +12,9 @@
 #include "ngx_hm_endpoints.h"
 
 
+/* the last column is empty in most rows */
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+
 #define GET      NGX_HTTP_GET
 #define POST     NGX_HTTP_POST
 #define PUT      NGX_HTTP_PUT
@@ -47,7 +50,7 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
     { GET, "/api/v1/health-data", P(HEALTH_READ), C(READ), A(LIST),
       OF(HEALTH_DATA), B(NONE), &hm_health_data, ngx_hm_crud_list,
       LIST ",data_type,source,user_id", "Health data",
-      "List records, newest first" },
+      "List records, newest first", ngx_hm_list_read },
 
     { POST, "/api/v1/health-data", P(HEALTH_WRITE), C(WRITE), A(CREATE),
       OF(HEALTH_DATA), B(JSON), &hm_health_data, ngx_hm_crud_create,
@@ -75,7 +78,8 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
     { GET, "/api/v1/analytics/trends", P(HEALTH_READ), C(ANALYTICS),
       A(READ), OF(ANALYTICS), B(NONE), NULL, ngx_hm_analytics_trends,
       "metric,bucket,period,from,to,user_id", "Analytics",
-      "One metric in buckets of time, with its trend" },
+      "One metric in buckets of time, with its trend",
+      ngx_hm_analytics_params },
 
     /* accounts */
 

@@ -121,7 +121,12 @@ hm_hd_prepare(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
         unit = NULL;
     }
 
-    if (rec->v[HM_HD_DATA_TYPE].set) {
+    /* of another type than before neither value nor unit can be judged */
+
+    if (rec->v[HM_HD_DATA_TYPE].set
+        && (old == NULL || hm_str_eq(rec->v[HM_HD_DATA_TYPE].text,
+                                     old->v[HM_HD_DATA_TYPE].text)))
+    {
         hm_hd_value(mem, rec, value, unit, old, f, prefix);
     }
 

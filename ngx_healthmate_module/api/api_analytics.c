@@ -38,7 +38,6 @@ typedef struct {
 } line_t;
 
 
-static ngx_hm_rc_t trends_read(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t trends_zone(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t trends_send(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t trends_done(ngx_hm_ctx_t *hm);
@@ -54,13 +53,13 @@ static void trends_line(hm_buf_t *b, const line_t *line);
 
 
 const ngx_hm_step_pt  ngx_hm_analytics_trends[] = {
-    ngx_hm_step_subject, trends_read, ngx_hm_step_keys, trends_zone,
+    ngx_hm_step_subject, ngx_hm_analytics_params, ngx_hm_step_keys, trends_zone,
     trends_send, trends_done, NULL
 };
 
 
-static ngx_hm_rc_t
-trends_read(ngx_hm_ctx_t *hm)
+ngx_hm_rc_t
+ngx_hm_analytics_params(ngx_hm_ctx_t *hm)
 {
     trends_t  *t;
 
@@ -172,9 +171,11 @@ trends_range(ngx_hm_ctx_t *hm, trends_t *t)
         return;
     }
 
-    if (ngx_hm_query_time(hm, "from", &t->from) != HM_PROBLEM_NONE
-        || ngx_hm_query_time(hm, "to", &t->to) != HM_PROBLEM_NONE)
-    {
+    i = hm->faults->n;
+    (void) ngx_hm_query_time(hm, "from", &t->from);
+    (void) ngx_hm_query_time(hm, "to", &t->to);
+
+    if (hm->faults->n != i) {
         return;
     }
 

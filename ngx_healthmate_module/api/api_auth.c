@@ -302,6 +302,7 @@ static ngx_hm_rc_t
 auth_register_read(ngx_hm_ctx_t *hm)
 {
     auth_t      *auth;
+    json_t      *terms;
     int32_t      days;
     hm_str_t     password;
     ngx_hm_rc_t  rc;
@@ -329,19 +330,26 @@ auth_register_read(ngx_hm_ctx_t *hm)
         auth_fingerprint_member(hm, auth);
         auth_consents_member(hm, auth);
 
-        if (!json_is_true(json_object_get(hm->json, "accept_terms"))) {
+        terms = json_object_get(hm->json, "accept_terms");
+
+        if (!json_is_true(terms)) {
             hm_fault_add(hm->faults, HM_STR(""), "accept_terms",
-                         json_object_get(hm->json, "accept_terms") == NULL
-                         ? HM_FAULT_REQUIRED : HM_FAULT_ENUM,
+                         terms == NULL || json_is_null(terms)
+                         ? HM_FAULT_REQUIRED
+                         : json_is_boolean(terms) ? HM_FAULT_ENUM
+                                                  : HM_FAULT_TYPE,
                          "must be true");
         }
 
-        if (auth->date_of_birth.data != NULL
-            && (hm_date_parse(&days, auth->date_of_birth) != HM_OK
-                || (int64_t) days * 86400 * HM_USEC > hm->now))
-        {
-            hm_fault_add(hm->faults, HM_STR(""), "date_of_birth",
-                         HM_FAULT_FORMAT, "a date in the past");
+        if (auth->date_of_birth.data != NULL) {
+            if (hm_date_parse(&days, auth->date_of_birth) != HM_OK) {
+                hm_fault_add(hm->faults, HM_STR(""), "date_of_birth",
+                             HM_FAULT_FORMAT, "a date, as 1980-03-01");
+
+            } else if ((int64_t) days * 86400 * HM_USEC > hm->now) {
+                hm_fault_add(hm->faults, HM_STR(""), "date_of_birth",
+                             HM_FAULT_FUTURE, "not in the future");
+            }
         }
 
         if (auth->email.data != NULL) {
@@ -829,6 +837,7 @@ auth_login_read(ngx_hm_ctx_t *hm)
     if (json_is_object(hm->json)) {
         auth->email = auth_text(hm, "email", 0, 4096, 1);
         password = auth_text(hm, "password", 0, 4096, 1);
+        (void) auth_text(hm, "otp", 0, 32, 0);
         auth_fingerprint_member(hm, auth);
 
         if (password.data != NULL) {
