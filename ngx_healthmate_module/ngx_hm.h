@@ -301,7 +301,8 @@ struct ngx_hm_ctx_s {
     hm_record_t            *old;
     PGresult               *old_res;     /* what its texts point into */
     void                   *data;        /* of the endpoint family */
-    ngx_uint_t              tries;
+    ngx_uint_t              tries;       /* races lost */
+    ngx_uint_t              loads;       /* of keys, one after another */
 
     /* reply */
     ngx_uint_t              status;

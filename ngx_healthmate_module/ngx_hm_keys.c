@@ -211,11 +211,12 @@ ngx_hm_keys_drop(const hm_uuid_t *user)
 ngx_hm_rc_t
 ngx_hm_step_keys(ngx_hm_ctx_t *hm)
 {
-    if (hm_keyring_get(ngx_hm_kr.ring, &hm->subject, hm->now) != NULL) {
+    if (hm_keyring_get(ngx_hm_kr.ring, &hm->subject, hm_now()) != NULL) {
+        hm->loads = 0;
         return NGX_HM_NEXT;
     }
 
-    if (hm->tries++ > 3) {
+    if (hm->loads++ > 3) {
         return ngx_hm_fail_detail(hm, HM_PROBLEM_SERVER_ERROR,
                                   "the keys cannot be used");
     }
@@ -308,7 +309,7 @@ ngx_hm_step_system_keys(ngx_hm_ctx_t *hm)
     if (ngx_hm_kr.system->active == 0
         || hm->now - ngx_hm_kr.system->loaded > NGX_HM_SYSTEM_TTL)
     {
-        if (hm->tries++ > 3) {
+        if (hm->loads++ > 3) {
             return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
         }
 
@@ -324,6 +325,8 @@ ngx_hm_step_system_keys(ngx_hm_ctx_t *hm)
     if (ngx_hm_kr.audit->month != ngx_hm_month(hm->now)) {
         return ngx_hm_audit_key_load(hm);
     }
+
+    hm->loads = 0;
 
     return NGX_HM_NEXT;
 }
@@ -409,7 +412,7 @@ ngx_hm_mac(unsigned char out[32], const char *purpose, const void *data,
 static ngx_hm_rc_t
 ngx_hm_audit_key_load(ngx_hm_ctx_t *hm)
 {
-    if (hm->tries++ > 5) {
+    if (hm->loads++ > 5) {
         return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
     }
 

@@ -425,6 +425,12 @@ ngx_hm_pg_close(ngx_hm_pgconn_t *conn)
 
     c = conn->c;
 
+    if (c != NULL && (conn->pg == NULL || PQsocket(conn->pg) != c->fd)) {
+        /* libpq has closed it, and the kernel forgot its events with it */
+        c->read->active = 0;
+        c->write->active = 0;
+    }
+
     if (c != NULL) {
         if (c->read->active) {
             (void) ngx_del_event(c->read, NGX_READ_EVENT, 0);

@@ -951,6 +951,7 @@ batch_lines_done(ngx_hm_ctx_t *hm)
     batch_count(batch);
     ngx_hm_count(NGX_HM_M_POINTS, batch->created - i);
     batch->index += batch->n;
+    hm->tries = 0;
 
     batch->n = 0;
     batch->size = 0;
