@@ -658,10 +658,10 @@ hm_sql_audit(const hm_resource_t *res, hm_buf_t *b, unsigned tail,
         ", aud as (insert into audit_logs (shard, seq, at, action, resource,"
         " outcome, actor_role, purpose, actor, session, user_id, first_id,"
         " last_id, items, origin) select $%u::uuid, $%u::int8,"
-        " $4::timestamptz, case when w.outcome = 0 then 100 else %u end, 1,"
+        " $4::timestamptz, case when w.outcome = 0 then 100 else %u end, %u,"
         " w.outcome, $%u::int2, $%u::int2, $%u::uuid, $%u::uuid, $2::uuid,"
         " w.first_id, w.last_id, w.items, $%u::bytea from (%s) w)",
-        tail + HM_TAIL_SHARD, tail + HM_TAIL_SEQ, action,
+        tail + HM_TAIL_SHARD, tail + HM_TAIL_SEQ, action, res->audit_of,
         tail + HM_TAIL_ROLE, tail + HM_TAIL_PURPOSE, tail + HM_TAIL_ACTOR,
         tail + HM_TAIL_SESSION, tail + HM_TAIL_ORIGIN, what);
 }

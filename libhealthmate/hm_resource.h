@@ -88,6 +88,7 @@ struct hm_resource_s {
     const char         *name;          /* also the AAD's table */
     const char         *table;
     unsigned            leaves;        /* 0: one table, else <table>_pN */
+    unsigned            audit_of;      /* hm_audit_resource_t */
     const char         *path;          /* under /api/v1 */
     const char         *title;         /* of the OpenAPI schema */
     const hm_field_t   *fields;

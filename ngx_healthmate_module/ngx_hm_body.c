@@ -412,7 +412,7 @@ ngx_hm_body_append(ngx_hm_ctx_t *hm, u_char *p, size_t len)
 ngx_int_t
 ngx_hm_body_more(ngx_hm_ctx_t *hm)
 {
-    size_t            used;
+    size_t            used, before;
     ngx_int_t         rc;
     ngx_hm_reader_t  *rd;
 
@@ -433,6 +433,7 @@ ngx_hm_body_more(ngx_hm_ctx_t *hm)
     }
 
     rd->wanted = 1;
+    before = hm->body_len;
     rc = ngx_hm_body_take(hm);
 
     if (rc == NGX_ERROR) {
@@ -450,7 +451,7 @@ ngx_hm_body_more(ngx_hm_ctx_t *hm)
         return NGX_DONE;
     }
 
-    if (hm->body_len >= NGX_HM_BODY_PART) {
+    if (hm->body_len >= NGX_HM_BODY_PART && hm->body_len > before) {
         rd->wanted = 0;
         return NGX_OK;
     }

@@ -729,7 +729,7 @@ ngx_hm_old_done(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 ngx_hm_change_read(ngx_hm_ctx_t *hm)
 {
-    json_t               *body, *base;
+    json_t               *body, *base, *patch;
     hm_rc_t               rc;
     unsigned              i;
     hm_record_t          *rec;
@@ -761,11 +761,12 @@ ngx_hm_change_read(ngx_hm_ctx_t *hm)
             return ngx_hm_fail(hm, HM_PROBLEM_VALIDATION_FAILED);
         }
 
-        ngx_hm_patch_check(hm, res);
-
+        patch = ngx_hm_patch_check(hm, res);
         base = hm_resource_body(res, &hm->mem, hm->old);
-        body = base != NULL ? hm_merge_patch(base, hm->json) : NULL;
+        body = base != NULL && patch != NULL ? hm_merge_patch(base, patch)
+                                             : NULL;
         json_decref(base);
+        json_decref(patch);
     }
 
     if (body == NULL) {

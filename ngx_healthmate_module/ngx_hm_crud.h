@@ -35,7 +35,8 @@ ngx_hm_rc_t ngx_hm_crud_row(ngx_hm_ctx_t *hm, hm_record_t **out);
 ngx_hm_rc_t ngx_hm_crud_reply(ngx_hm_ctx_t *hm, ngx_uint_t status,
     const hm_record_t *rec);
 void ngx_hm_crud_ring(ngx_hm_ctx_t *hm, ngx_uint_t made);
-void ngx_hm_patch_check(ngx_hm_ctx_t *hm, const hm_resource_t *res);
+/* The patch without the members it may not have; those are faults. */
+json_t *ngx_hm_patch_check(ngx_hm_ctx_t *hm, const hm_resource_t *res);
 /* Dropped with the context; takes the reference. */
 void ngx_hm_keep_json(ngx_hm_ctx_t *hm, json_t *json);
 

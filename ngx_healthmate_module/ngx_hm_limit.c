@@ -178,8 +178,8 @@ ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate, ngx_uint_t n)
     if (refused) {
         hm->headers.retry_after = hm->rate_reset;
         (void) ngx_hm_fail_detail(hm, HM_PROBLEM_RATE_LIMITED,
-                                  "%u a minute in class %s",
-                                  (unsigned) quota,
+                                  "%u in %u s in class %s",
+                                  (unsigned) quota, (unsigned) window,
                                   ngx_hm_class_names[rate]);
         return HM_PROBLEM_RATE_LIMITED;
     }

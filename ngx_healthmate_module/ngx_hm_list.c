@@ -405,14 +405,16 @@ ngx_hm_seg_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
 
 
 /* Members a PATCH may not name, or only together with another. */
-void
+json_t *
 ngx_hm_patch_check(ngx_hm_ctx_t *hm, const hm_resource_t *res)
 {
     int                 flags;
-    json_t             *j, *now;
+    json_t             *j, *now, *patch;
     unsigned            i;
     const char         *name;
     const hm_field_t   *fd;
+
+    patch = json_copy(hm->json);
 
     /* a null leaves no trace in what is merged: judge it here */
 
@@ -452,10 +454,13 @@ ngx_hm_patch_check(ngx_hm_ctx_t *hm, const hm_resource_t *res)
             hm_fault_add(hm->faults, HM_STR(""), fd->name,
                          HM_FAULT_IMMUTABLE, "changes only together with %s",
                          fd->with);
+            (void) json_object_del(patch, fd->name);
         }
 
         json_decref(now);
     }
+
+    return patch;
 }
 
 

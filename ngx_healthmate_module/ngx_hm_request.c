@@ -4,7 +4,7 @@
  *
  * The gate has one order, and until its end only CPU is spent:
  *
- *     request id -> host -> route (404, 405, OPTIONS) -> query -> token
+ *     request id -> host -> route (404, 405, OPTIONS) -> token -> query
  *     -> permission and subject -> rate class -> body -> steps
  *
  * Handlers never re-check.  Whatever the gate refuses is answered by the

@@ -17,6 +17,7 @@
 #include "../hm_time.h"
 #include "../hm_text.h"
 #include "../hm_json.h"
+#include "../hm_audit.h"
 
 #include <math.h>
 
@@ -84,6 +85,7 @@ const hm_resource_t  hm_health_data = {
     .name = "health_data",
     .table = "health_data",
     .leaves = 8,
+    .audit_of = HM_AUDIT_OF_HEALTH_DATA,
     .path = "/health-data",
     .title = "HealthData",
     .fields = hm_hd_fields,
