@@ -303,6 +303,8 @@ struct ngx_hm_ctx_s {
     void                   *data;        /* of the endpoint family */
     ngx_uint_t              tries;       /* races lost */
     ngx_uint_t              loads;       /* of keys, one after another */
+    ngx_uint_t              leaf;        /* of the subject's rows */
+    hm_usec_t               keys_at;     /* when the cache was asked */
 
     /* reply */
     ngx_uint_t              status;
@@ -311,6 +313,9 @@ struct ngx_hm_ctx_s {
     hm_faults_t            *faults;
     ngx_hm_headers_t        headers;
     hm_buf_t                out;
+    ngx_chain_t            *parts;       /* in front of out */
+    ngx_chain_t           **parts_last;
+    size_t                  parts_len;
 
     ngx_queue_t             free;
     u_char                  arena[NGX_HM_ARENA];
@@ -508,6 +513,8 @@ void ngx_hm_pg_wake(void);
 ngx_uint_t ngx_hm_pg_lane_up(ngx_hm_lane_t lane);
 
 void ngx_hm_body_wait(ngx_hm_ctx_t *hm);
+/* Counts an answer that grows with its body against the same budget. */
+ngx_int_t ngx_hm_body_charge(ngx_hm_ctx_t *hm, size_t size);
 
 /* A request's own segment, as a step: fills, sends, waits. */
 void ngx_hm_seg_start(ngx_hm_ctx_t *hm, ngx_hm_lane_t lane, ngx_uint_t stmt);

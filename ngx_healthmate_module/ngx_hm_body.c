@@ -26,6 +26,7 @@ typedef struct {
     size_t                 total;        /* bytes of the body so far */
     size_t                 max;
     size_t                 charged;
+    size_t                 answer;
     unsigned               last:1;
     unsigned               wanted:1;     /* the endpoint waits for more */
     unsigned               broken:1;
@@ -491,6 +492,9 @@ ngx_hm_body_free(void *data)
 {
     ngx_hm_reader_t  *rd = data;
 
+    ngx_hm_body_bytes -= rd->answer;
+    rd->answer = 0;
+
     if (rd->heap != NULL) {
         hm_wipe(rd->heap, rd->charged);
         ngx_free(rd->heap);
@@ -508,6 +512,25 @@ ngx_hm_body_wait(ngx_hm_ctx_t *hm)
     hm->body_wait = 1;
 
     ngx_add_timer(&hm->deadline, NGX_HM_BODY_PATIENCE);
+}
+
+
+ngx_int_t
+ngx_hm_body_charge(ngx_hm_ctx_t *hm, size_t size)
+{
+    ngx_hm_reader_t  *rd;
+
+    rd = hm->reader;
+
+    if (ngx_hm_body_bytes + size > NGX_HM_BODY_BUDGET) {
+        ngx_hm_count(NGX_HM_M_OVERLOADED, 1);
+        return NGX_DECLINED;
+    }
+
+    ngx_hm_body_bytes += size;
+    rd->answer += size;
+
+    return NGX_OK;
 }
 
 

@@ -41,8 +41,8 @@ static ngx_hm_rc_t ngx_hm_delete_done(ngx_hm_ctx_t *hm);
 
 const ngx_hm_step_pt  ngx_hm_crud_create[] = {
     ngx_hm_step_subject, ngx_hm_json_body, ngx_hm_create_read,
-    ngx_hm_step_keys, ngx_hm_step_idempotent, ngx_hm_create_send,
-    ngx_hm_create_done, NULL
+    ngx_hm_step_keys, ngx_hm_step_idempotent, ngx_hm_step_keys,
+    ngx_hm_create_send, ngx_hm_create_done, NULL
 };
 
 const ngx_hm_step_pt  ngx_hm_crud_get[] = {
@@ -58,13 +58,13 @@ const ngx_hm_step_pt  ngx_hm_crud_list[] = {
 const ngx_hm_step_pt  ngx_hm_crud_put[] = {
     ngx_hm_json_body, ngx_hm_step_subject, ngx_hm_step_keys,
     ngx_hm_get_send, ngx_hm_old_done, ngx_hm_change_read,
-    ngx_hm_change_send, ngx_hm_change_done, NULL
+    ngx_hm_step_keys, ngx_hm_change_send, ngx_hm_change_done, NULL
 };
 
 const ngx_hm_step_pt  ngx_hm_crud_patch[] = {
     ngx_hm_json_body, ngx_hm_step_subject, ngx_hm_step_keys,
     ngx_hm_get_send, ngx_hm_old_done, ngx_hm_change_read,
-    ngx_hm_change_send, ngx_hm_change_done, NULL
+    ngx_hm_step_keys, ngx_hm_change_send, ngx_hm_change_done, NULL
 };
 
 const ngx_hm_step_pt  ngx_hm_crud_delete[] = {
@@ -74,7 +74,7 @@ const ngx_hm_step_pt  ngx_hm_crud_delete[] = {
 
 static const ngx_hm_step_pt  ngx_hm_change_again[] = {
     ngx_hm_step_keys, ngx_hm_get_send, ngx_hm_old_done, ngx_hm_change_read,
-    ngx_hm_change_send, ngx_hm_change_done, NULL
+    ngx_hm_step_keys, ngx_hm_change_send, ngx_hm_change_done, NULL
 };
 
 static const ngx_hm_step_pt  ngx_hm_create_again[] = {
@@ -82,8 +82,8 @@ static const ngx_hm_step_pt  ngx_hm_create_again[] = {
 };
 
 static const ngx_hm_step_pt  ngx_hm_create_idem[] = {
-    ngx_hm_step_keys, ngx_hm_step_idempotent, ngx_hm_create_send,
-    ngx_hm_create_done, NULL
+    ngx_hm_step_keys, ngx_hm_step_idempotent, ngx_hm_step_keys,
+    ngx_hm_create_send, ngx_hm_create_done, NULL
 };
 
 static const ngx_hm_step_pt  ngx_hm_get_again[] = {
@@ -95,7 +95,7 @@ static const ngx_hm_step_pt  ngx_hm_list_again[] = {
 };
 
 static const ngx_hm_step_pt  ngx_hm_delete_conditional[] = {
-    ngx_hm_get_send, ngx_hm_old_done, ngx_hm_delete_send,
+    ngx_hm_step_keys, ngx_hm_get_send, ngx_hm_old_done, ngx_hm_delete_send,
     ngx_hm_delete_done, NULL
 };
 
@@ -104,12 +104,7 @@ static const ngx_hm_step_pt  ngx_hm_delete_conditional[] = {
 ngx_uint_t
 ngx_hm_crud_stmt(ngx_hm_ctx_t *hm, hm_sql_t kind)
 {
-    hm_user_keys_t  *keys;
-
-    keys = ngx_hm_keys(hm);
-
-    return ngx_hm_stmt_of(hm->route->resource, kind,
-                          keys != NULL ? keys->leaf : 0);
+    return ngx_hm_stmt_of(hm->route->resource, kind, hm->leaf);
 }
 
 

@@ -196,7 +196,9 @@ ngx_hm_keys_of(const hm_uuid_t *user)
 hm_user_keys_t *
 ngx_hm_keys(ngx_hm_ctx_t *hm)
 {
-    return hm_keyring_get(ngx_hm_kr.ring, &hm->subject, hm_now());
+    /* as of the step that found them: they do not lapse within a turn */
+
+    return hm_keyring_get(ngx_hm_kr.ring, &hm->subject, hm->keys_at);
 }
 
 
@@ -211,8 +213,14 @@ ngx_hm_keys_drop(const hm_uuid_t *user)
 ngx_hm_rc_t
 ngx_hm_step_keys(ngx_hm_ctx_t *hm)
 {
-    if (hm_keyring_get(ngx_hm_kr.ring, &hm->subject, hm_now()) != NULL) {
+    hm_user_keys_t  *keys;
+
+    hm->keys_at = hm_now();
+    keys = hm_keyring_get(ngx_hm_kr.ring, &hm->subject, hm->keys_at);
+
+    if (keys != NULL) {
         hm->loads = 0;
+        hm->leaf = keys->leaf;
         return NGX_HM_NEXT;
     }
 

@@ -131,7 +131,7 @@ ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate, ngx_uint_t n)
 
     quota = (uint32_t) hm->conf->quota[rate];
     window = (uint32_t) hm->conf->window[rate];
-    now = (uint32_t) (hm->now / HM_USEC);
+    now = (uint32_t) ngx_time();         /* a long upload goes on counting */
 
     key = ngx_hm_rate_key(hm, rate);
     set = &ngx_hm_shared->sets[key % ngx_hm_shared->nsets];

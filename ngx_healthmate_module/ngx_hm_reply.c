@@ -31,6 +31,8 @@ ngx_hm_reply_start(ngx_hm_ctx_t *hm, ngx_uint_t status, size_t size)
     hm->headers.personal = hm->signed_in;
 
     ngx_memzero(&hm->out, sizeof(hm->out));
+    hm->parts = NULL;
+    hm->parts_len = 0;
 
     if (size != 0) {
         hm_buf_init(&hm->out, &hm->mem, size);
@@ -74,9 +76,11 @@ ngx_hm_reply_send(ngx_hm_ctx_t *hm)
     }
 
     r->headers_out.status = hm->status;
-    r->headers_out.content_length_n =
-                              hm->out.start != NULL ? hm_buf_len(&hm->out)
-                                                    : 0;
+    r->headers_out.content_length_n = hm->parts_len;
+
+    if (hm->out.start != NULL) {
+        r->headers_out.content_length_n += hm_buf_len(&hm->out);
+    }
 
     if (hm->status == NGX_HTTP_NO_CONTENT
         || hm->status == NGX_HTTP_NOT_MODIFIED)
@@ -123,6 +127,11 @@ ngx_hm_reply_send(ngx_hm_ctx_t *hm)
 
     out.buf = b;
     out.next = NULL;
+
+    if (hm->parts != NULL) {
+        *hm->parts_last = &out;
+        return ngx_http_output_filter(r, hm->parts);
+    }
 
     return ngx_http_output_filter(r, &out);
 }

@@ -77,6 +77,7 @@ static ngx_int_t batch_seal(ngx_hm_ctx_t *hm, batch_t *batch);
 static ngx_int_t batch_columns(ngx_hm_ctx_t *hm, batch_t *batch);
 static ngx_int_t batch_column(ngx_hm_ctx_t *hm, batch_t *batch, int field);
 static void batch_count(batch_t *batch);
+static ngx_int_t batch_lines_keep(ngx_hm_ctx_t *hm, hm_buf_t *b);
 static ngx_uint_t batch_take_lines(ngx_hm_ctx_t *hm, batch_t *batch);
 
 
@@ -868,6 +869,8 @@ batch_lines(ngx_hm_ctx_t *hm)
         }
     }
 
+    hm->now = hm_now();                  /* each part has its own time */
+
     p = ngx_hm_limit(hm, NGX_HM_CLASS_INGEST, batch->n);
 
     if (p != HM_PROBLEM_NONE) {
@@ -935,16 +938,59 @@ batch_take_lines(ngx_hm_ctx_t *hm, batch_t *batch)
 }
 
 
+/* The lines of a part wait for the end of the body, within the budget. */
+static ngx_int_t
+batch_lines_keep(ngx_hm_ctx_t *hm, hm_buf_t *b)
+{
+    ngx_buf_t    *buf;
+    ngx_chain_t  *cl;
+
+    cl = ngx_hm_pcalloc(hm, sizeof(ngx_chain_t) + sizeof(ngx_buf_t));
+
+    if (cl == NULL || b->failed
+        || ngx_hm_body_charge(hm, (size_t) (b->end - b->start)) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    buf = (ngx_buf_t *) (cl + 1);
+    buf->pos = b->start;
+    buf->last = b->pos;
+    buf->memory = 1;
+    cl->buf = buf;
+
+    if (hm->parts == NULL) {
+        hm->parts_last = &hm->parts;
+    }
+
+    *hm->parts_last = cl;
+    hm->parts_last = &cl->next;
+    hm->parts_len += hm_buf_len(b);
+
+    return NGX_OK;
+}
+
+
 /* What became of the part, a line for each; its memory is given back. */
 static ngx_hm_rc_t
 batch_lines_done(ngx_hm_ctx_t *hm)
 {
     batch_t     *batch = hm->data;
+    hm_buf_t     b;
     ngx_uint_t   i;
 
+    hm_buf_init(&b, &hm->mem, batch->n * 96);
+
     for (i = 0; i < batch->n; i++) {
-        batch_result(&hm->out, batch->index + i, &batch->items[i]);
-        hm_buf_lit(&hm->out, "\n");
+        batch_result(&b, batch->index + i, &batch->items[i]);
+        hm_buf_lit(&b, "\n");
+    }
+
+    if (batch_lines_keep(hm, &b) != NGX_OK) {
+        hm->headers.retry_after = 1;
+        return ngx_hm_fail_detail(hm, HM_PROBLEM_OVERLOADED,
+                                  "too many answers wait; what was sent so "
+                                  "far is stored, sending it again is safe");
     }
 
     i = batch->created;
