@@ -88,6 +88,11 @@ hm_resource_read(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
         if (fd == NULL) {
             hm_fault_add(f, prefix, name, HM_FAULT_UNKNOWN,
                          "no such member");
+
+            if (f->n >= faults + HM_FAULTS_MAX) {
+                return HM_DECLINED;      /* more are not listed anyway */
+            }
+
             continue;
         }
 
@@ -281,8 +286,15 @@ hm_field_text(const hm_field_t *fd, hm_mem_t *mem, hm_value_t *v, json_t *j,
         v->text.len = hm_buf_len(&b);
 
     } else {
-        /* jansson's copy lives as long as the body, which the caller keeps */
-        v->text = s;
+        v->text.data = hm_alloc(mem, s.len + 1);
+
+        if (v->text.data == NULL) {
+            f->n += HM_FAULTS_MAX;
+            return;
+        }
+
+        memcpy(v->text.data, s.data, s.len);
+        v->text.len = s.len;
     }
 
     v->set = 1;

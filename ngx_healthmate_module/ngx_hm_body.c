@@ -14,6 +14,7 @@
 #include "ngx_hm.h"
 
 
+#define NGX_HM_BODY_ANON_MAX     (64 * 1024)
 #define NGX_HM_BODY_JSON_MAX     (1024 * 1024)
 #define NGX_HM_BODY_ARRAY_MAX    (8 * 1024 * 1024)
 #define NGX_HM_BODY_NDJSON_MAX   (64 * 1024 * 1024)
@@ -86,6 +87,10 @@ ngx_hm_body_check(ngx_hm_ctx_t *hm)
 static size_t
 ngx_hm_body_max(ngx_hm_ctx_t *hm)
 {
+    if (hm->route->perm == HM_PERM_NONE) {
+        return NGX_HM_BODY_ANON_MAX;
+    }
+
     if (hm->route->body != NGX_HM_BODY_BATCH) {
         return NGX_HM_BODY_JSON_MAX;
     }
@@ -365,12 +370,17 @@ ngx_hm_body_append(ngx_hm_ctx_t *hm, u_char *p, size_t len)
 
     if (need > hm->body_size) {
 
-        size = hm->request->headers_in.content_length_n > 0
-               && !hm->ndjson
-               ? (size_t) hm->request->headers_in.content_length_n : 4096;
-        size = ngx_max(size, ngx_max(need, hm->body_size * 2));
+        /*
+         * It grows with what has come: a length that is only announced
+         * takes no memory.  Strangers leave a third to those who are known.
+         */
 
-        if (ngx_hm_body_bytes + size > NGX_HM_BODY_BUDGET) {
+        size = ngx_max(need, ngx_max(hm->body_size * 2, 4096));
+
+        if (ngx_hm_body_bytes + size > (hm->signed_in
+                                        ? NGX_HM_BODY_BUDGET
+                                        : NGX_HM_BODY_BUDGET / 3 * 2))
+        {
             hm->headers.retry_after = 1;
             ngx_hm_count(NGX_HM_M_OVERLOADED, 1);
             ngx_hm_body_fail(hm, HM_PROBLEM_OVERLOADED);

@@ -771,8 +771,7 @@ ngx_hm_change_read(ngx_hm_ctx_t *hm)
     rc = hm_resource_read(res, &hm->mem, rec, body, hm->old, hm->now,
                           hm->faults, HM_STR(""));
 
-    /* texts of the record point into the body */
-    ngx_hm_keep_json(hm, body);
+    json_decref(body);
 
     if (rc != HM_OK || hm->faults->n != 0) {
         return ngx_hm_fail(hm, HM_PROBLEM_VALIDATION_FAILED);

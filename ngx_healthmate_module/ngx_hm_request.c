@@ -106,6 +106,11 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
 
     ngx_hm_request_id(hm);
 
+    if (!hm_utf8_valid(hm->path)) {
+        hm->path = HM_STR("/");          /* it cannot stand in JSON */
+        return HM_PROBLEM_NOT_FOUND;
+    }
+
     p = ngx_hm_gate_host(hm);
     if (p != HM_PROBLEM_NONE) {
         return p;
@@ -313,6 +318,10 @@ ngx_hm_gate_subject(ngx_hm_ctx_t *hm)
         && hm->conf->admin_phi == NGX_HM_PHI_BREAK_GLASS)
     {
         return HM_PROBLEM_BREAK_GLASS_REQUIRED;
+    }
+
+    if (hm_uuid_eq(&id, &hm_nil_uuid)) {
+        return HM_PROBLEM_NOT_FOUND;     /* the system is nobody */
     }
 
     hm->subject = id;

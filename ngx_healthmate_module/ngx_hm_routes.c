@@ -42,7 +42,7 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
       OF(HEALTH_DATA), B(NONE), &hm_health_data, ngx_hm_health_latest,
       "user_id", "Health data", "The latest record of each type" },
 
-    { POST, "/api/v1/health-data/batch", P(HEALTH_WRITE), C(NONE),
+    { POST, "/api/v1/health-data/batch", P(HEALTH_WRITE), C(INGEST),
       A(CREATE), OF(HEALTH_DATA), B(BATCH), &hm_health_data,
       ngx_hm_health_batch, "user_id,atomic", "Health data",
       "Store many records: a JSON array, or NDJSON as it comes" },

@@ -21,6 +21,7 @@
 #define BATCH_PART      500
 #define BATCH_SLICE     250
 #define BATCH_MAX       10000
+#define BATCH_ITEM      (256 * 1024)
 #define BATCH_LINE      (1024 * 1024)
 #define BATCH_TRIES     5
 
@@ -43,6 +44,8 @@ typedef struct {
     ngx_uint_t       first;              /* of the part under way */
     ngx_uint_t       last;
     ngx_uint_t       good;               /* records in the part */
+    ngx_uint_t       sealed;             /* items of it so far */
+    uint32_t         sealed_by;
     ngx_uint_t       index;              /* of the first item of the part */
     ngx_uint_t       total;
     ngx_uint_t       created;
@@ -89,8 +92,8 @@ const ngx_hm_step_pt  ngx_hm_health_latest[] = {
 
 const ngx_hm_step_pt  ngx_hm_health_batch[] = {
     ngx_hm_step_subject, batch_begin, batch_scan, batch_judge,
-    ngx_hm_step_keys, ngx_hm_step_idempotent, batch_part, batch_part_send,
-    batch_part_done, batch_reply, NULL
+    ngx_hm_step_keys, ngx_hm_step_idempotent, batch_part, ngx_hm_step_keys,
+    batch_part_send, batch_part_done, batch_reply, NULL
 };
 
 static const ngx_hm_step_pt  batch_ndjson[] = {
@@ -99,7 +102,7 @@ static const ngx_hm_step_pt  batch_ndjson[] = {
 };
 
 static const ngx_hm_step_pt  batch_next[] = {
-    ngx_hm_step_keys, batch_part, batch_part_send, batch_part_done,
+    batch_part, ngx_hm_step_keys, batch_part_send, batch_part_done,
     batch_reply, NULL
 };
 
@@ -362,6 +365,7 @@ static ngx_int_t
 batch_item(ngx_hm_ctx_t *hm, batch_t *batch, hm_str_t text)
 {
     json_t        *j;
+    hm_rc_t        rc;
     hm_buf_t       b;
     hm_str_t       reason, prefix;
     hm_faults_t   *faults;
@@ -372,6 +376,12 @@ batch_item(ngx_hm_ctx_t *hm, batch_t *batch, hm_str_t text)
         return NGX_ERROR;
     }
 
+    if (text.len > BATCH_ITEM) {
+        item->status = NGX_HTTP_REQUEST_ENTITY_TOO_LARGE;
+        item->problem = HM_PROBLEM_TOO_LARGE;
+        return NGX_OK;
+    }
+
     j = hm_json_parse(text, &reason);
 
     if (j == NULL) {
@@ -380,13 +390,12 @@ batch_item(ngx_hm_ctx_t *hm, batch_t *batch, hm_str_t text)
         return NGX_OK;
     }
 
-    ngx_hm_keep_json(hm, j);
-
     item->record = hm_alloc(&batch->mem, sizeof(hm_record_t));
 
     if (item->record == NULL
         || hm_uuid7(&item->record->id, hm->now) != HM_OK)
     {
+        json_decref(j);
         return NGX_ERROR;
     }
 
@@ -403,10 +412,11 @@ batch_item(ngx_hm_ctx_t *hm, batch_t *batch, hm_str_t text)
 
     item->record->user_id = hm->subject;
 
-    if (hm_resource_read(hm->route->resource, &batch->mem, item->record, j,
-                         NULL, hm->now, faults, prefix)
-        == HM_OK)
-    {
+    rc = hm_resource_read(hm->route->resource, &batch->mem, item->record, j,
+                          NULL, hm->now, faults, prefix);
+    json_decref(j);
+
+    if (rc == HM_OK) {
         return NGX_OK;
     }
 
@@ -442,7 +452,8 @@ batch_judge(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_VALIDATION_FAILED);
     }
 
-    p = ngx_hm_limit(hm, NGX_HM_CLASS_INGEST, batch->n);
+    /* one was taken at the gate */
+    p = ngx_hm_limit(hm, NGX_HM_CLASS_INGEST, batch->n - 1);
 
     return p == HM_PROBLEM_NONE ? NGX_HM_NEXT : ngx_hm_fail(hm, p);
 }
@@ -486,7 +497,19 @@ batch_part_send(ngx_hm_ctx_t *hm)
                           : ngx_hm_goto(hm, batch_answer);
     }
 
-    if (batch_seal(hm, batch) != NGX_OK) {
+    switch (batch_seal(hm, batch)) {
+
+    case NGX_OK:
+        batch->sealed = 0;
+        break;
+
+    case NGX_AGAIN:
+        /* a large part is sealed in slices; the keys are asked for anew */
+        hm->step -= 2;
+        ngx_hm_later(hm);
+        return NGX_HM_WAIT;
+
+    default:
         ngx_hm_count(NGX_HM_M_SEAL_FAILED, 1);
         return ngx_hm_fail_detail(hm, HM_PROBLEM_SERVER_ERROR,
                                   "the records could not be sealed");
@@ -509,7 +532,7 @@ batch_part_send(ngx_hm_ctx_t *hm)
 static ngx_int_t
 batch_seal(ngx_hm_ctx_t *hm, batch_t *batch)
 {
-    ngx_uint_t       i;
+    ngx_uint_t       i, n;
     hm_user_keys_t  *keys;
 
     keys = ngx_hm_keys(hm);
@@ -517,7 +540,20 @@ batch_seal(ngx_hm_ctx_t *hm, batch_t *batch)
         return NGX_ERROR;
     }
 
-    for (i = batch->first; i < batch->last; i++) {
+    if (batch->sealed != 0 && batch->sealed_by != keys->active) {
+        batch->sealed = 0;               /* all under one version */
+    }
+
+    batch->sealed_by = keys->active;
+
+    for (i = batch->first + batch->sealed, n = 0; i < batch->last;
+         i++, n++)
+    {
+        if (n == BATCH_PART) {
+            batch->sealed = i - batch->first;
+            return NGX_AGAIN;
+        }
+
         if (batch->items[i].record != NULL
             && hm_resource_seal(hm->route->resource, &batch->mem,
                                 batch->items[i].record, keys) != HM_OK)
@@ -871,7 +907,8 @@ batch_lines(ngx_hm_ctx_t *hm)
 
     hm->now = hm_now();                  /* each part has its own time */
 
-    p = ngx_hm_limit(hm, NGX_HM_CLASS_INGEST, batch->n);
+    p = ngx_hm_limit(hm, NGX_HM_CLASS_INGEST,
+                     batch->total == 0 ? batch->n - 1 : batch->n);
 
     if (p != HM_PROBLEM_NONE) {
         if (batch->total == 0) {
@@ -1003,8 +1040,6 @@ batch_lines_done(ngx_hm_ctx_t *hm)
     batch->size = 0;
     batch->items = NULL;
 
-    json_decref(hm->kept);
-    hm->kept = NULL;
     ngx_hm_arena_free(&hm->part);
 
     /* others have their turn between two parts */
