@@ -32,6 +32,10 @@ static void hm_sql_get(const hm_resource_t *res, hm_buf_t *b,
     const char *table);
 static void hm_sql_list(const hm_resource_t *res, hm_buf_t *b,
     const char *table, bool asc, bool filter);
+static void hm_sql_list_kinds(const hm_resource_t *res, hm_buf_t *b,
+    const char *table, bool asc);
+static void hm_sql_range(const hm_resource_t *res, hm_buf_t *b, bool asc);
+static void hm_sql_order(const hm_resource_t *res, hm_buf_t *b, bool asc);
 static void hm_sql_insert(const hm_resource_t *res, hm_buf_t *b,
     const char *table);
 static void hm_sql_update(const hm_resource_t *res, hm_buf_t *b,
@@ -582,6 +586,12 @@ hm_resource_sql(const hm_resource_t *res, hm_buf_t *b, hm_sql_t kind,
     case HM_SQL_LIST_ASC_FILTER:
         hm_sql_list(res, b, table, true, kind == HM_SQL_LIST_ASC_FILTER);
         break;
+    case HM_SQL_LIST_DESC_KINDS:
+        hm_sql_list_kinds(res, b, table, false);
+        break;
+    case HM_SQL_LIST_ASC_KINDS:
+        hm_sql_list_kinds(res, b, table, true);
+        break;
     case HM_SQL_INSERT:
         hm_sql_insert(res, b, table);
         break;
@@ -639,18 +649,60 @@ static void
 hm_sql_list(const hm_resource_t *res, hm_buf_t *b, const char *table,
     bool asc, bool filter)
 {
-    const char  *time = res->fields[res->time_field].name;
-
     hm_buf_lit(b, "select ");
     hm_sql_columns(res, b, "t");
-    hm_buf_printf(b, " from %s t where " hm_sql_owner("t", "1")
-                  " and (t.\"%s\", t.id) %s ($2::timestamptz, $3::uuid) "
-                  "and t.\"%s\" %s $4::timestamptz", table, time,
-                  asc ? ">" : "<", time, asc ? "<" : ">=");
+    hm_buf_printf(b, " from %s t where ", table);
+    hm_sql_range(res, b, asc);
 
-    if (filter && res->filter != NULL) {
-        hm_buf_printf(b, " and %s", res->filter);
+    if (filter) {
+        hm_buf_printf(b, " and t.\"%s\" = $6::text", res->filter);
     }
+
+    hm_sql_order(res, b, asc);
+}
+
+
+/*
+ * A list of some kinds only: the newest of each kind by its own index, then
+ * the newest of those.  What a rare kind costs does not depend on how much
+ * else a person has.
+ */
+static void
+hm_sql_list_kinds(const hm_resource_t *res, hm_buf_t *b, const char *table,
+    bool asc)
+{
+    hm_buf_lit(b, "select ");
+    hm_sql_columns(res, b, "t");
+    hm_buf_printf(b, " from unnest($6::text[], $7::bytea[])"
+                  " as f(kind, subkind) cross join lateral"
+                  " (select * from %s t where ", table);
+    hm_sql_range(res, b, asc);
+    hm_buf_printf(b, " and t.\"%s\" = f.kind"
+                  " and (f.subkind is null or t.\"%s\" = f.subkind)"
+                  " and ($8::text is null or t.\"%s\" = $8::text)",
+                  res->kind, res->subkind, res->filter);
+    hm_sql_order(res, b, asc);
+    hm_buf_lit(b, ") t");
+    hm_sql_order(res, b, asc);
+}
+
+
+static void
+hm_sql_range(const hm_resource_t *res, hm_buf_t *b, bool asc)
+{
+    const char  *time = res->fields[res->time_field].name;
+
+    hm_buf_printf(b, "t.user_id = $1::uuid"
+                  " and (t.\"%s\", t.id) %s ($2::timestamptz, $3::uuid)"
+                  " and t.\"%s\" %s $4::timestamptz", time,
+                  asc ? ">" : "<", time, asc ? "<" : ">=");
+}
+
+
+static void
+hm_sql_order(const hm_resource_t *res, hm_buf_t *b, bool asc)
+{
+    const char  *time = res->fields[res->time_field].name;
 
     hm_buf_printf(b, " order by t.\"%s\" %s, t.id %s limit $5::int8", time,
                   asc ? "asc" : "desc", asc ? "asc" : "desc");
@@ -937,23 +989,24 @@ hm_sql_batch(const hm_resource_t *res, hm_buf_t *b, const char *table)
 }
 
 
+/* The latest of each kind by the kind's index; sub-kinds among their own. */
 static void
 hm_sql_latest(const hm_resource_t *res, hm_buf_t *b, const char *table)
 {
     const char  *time = res->fields[res->time_field].name;
 
-    if (res->latest == NULL) {
-        hm_buf_lit(b, "select 1 where $1::uuid is null");
-        return;
-    }
-
     hm_buf_lit(b, "select ");
-    hm_sql_columns(res, b, "h");
-    hm_buf_printf(b, " from (select distinct on (%s) t.id from %s t"
-        " where " hm_sql_owner("t", "1") " order by %s, t.\"%s\" desc,"
-        " t.id desc) l join %s h on " hm_sql_owner("h", "1")
-        " and h.id = l.id"
-        " limit 1000", res->latest, table, res->latest, time, table);
+    hm_sql_columns(res, b, "t");
+    hm_buf_printf(b, " from unnest($2::text[]) as f(kind) cross join lateral"
+        " (select * from %s t where t.user_id = $1::uuid"
+        " and t.\"%s\" = f.kind order by t.\"%s\" desc, t.id desc limit 1)"
+        " t union all (select distinct on (t.\"%s\") ", table, res->kind,
+        time, res->subkind);
+    hm_sql_columns(res, b, "t");
+    hm_buf_printf(b, " from %s t where t.user_id = $1::uuid"
+        " and t.\"%s\" = '%s' order by t.\"%s\", t.\"%s\" desc, t.id desc"
+        " limit 1000)", table, res->kind, res->subkind_of, res->subkind,
+        time);
 }
 
 

@@ -97,8 +97,10 @@ struct hm_resource_s {
     const char         *conflict;      /* ON CONFLICT columns, or NULL */
     const char         *job_kind;      /* left by each write, or NULL */
     const char         *job_key;       /* SQL of its unique key */
-    const char         *filter;        /* SQL of list filters, $6.. */
-    const char         *latest;        /* SQL: latest one of each of these */
+    const char         *filter;        /* column a list can be cut down to */
+    const char         *kind;          /* column that names the kind, */
+    const char         *subkind;       /* a blind index within one kind, */
+    const char         *subkind_of;    /* and that kind; see `latest` */
 
     void (*prepare)(const hm_resource_t *res, hm_mem_t *mem, hm_record_t *rec,
         json_t *body, const hm_record_t *old, hm_usec_t now, hm_faults_t *f,
@@ -165,13 +167,15 @@ typedef enum {
     HM_SQL_GET = 0,              /* 1 user_id  2 id */
     HM_SQL_LIST_DESC,            /* 1 user_id 2 time 3 id 4 from 5 limit */
     HM_SQL_LIST_ASC,             /* 1 user_id 2 time 3 id 4 to   5 limit */
-    HM_SQL_LIST_DESC_FILTER,     /* the same and the filter's 6.. */
+    HM_SQL_LIST_DESC_FILTER,     /* the same and 6 of the filter */
     HM_SQL_LIST_ASC_FILTER,
+    HM_SQL_LIST_DESC_KINDS,      /* 6 kinds[] 7 sub-kinds[] 8 filter or NULL */
+    HM_SQL_LIST_ASC_KINDS,
     HM_SQL_INSERT,
     HM_SQL_UPDATE,
     HM_SQL_DELETE,
     HM_SQL_BATCH,
-    HM_SQL_LATEST,               /* 1 user_id */
+    HM_SQL_LATEST,               /* 1 user_id 2 kinds[] */
     HM_SQL_IDEM,                 /* see hm_sql_idem() */
     HM_SQL_LAST
 } hm_sql_t;

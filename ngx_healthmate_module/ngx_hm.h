@@ -528,6 +528,8 @@ void ngx_hm_seg_i32(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg, uint32_t n);
 void ngx_hm_seg_i64(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg, uint64_t n);
 void ngx_hm_seg_time(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg, hm_usec_t t);
 void ngx_hm_seg_real(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg, double n);
+void ngx_hm_seg_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
+    const hm_str_t *items);
 /* HM_TAIL_*: the audit row's and the job's parameters. */
 ngx_int_t ngx_hm_seg_tail(ngx_hm_ctx_t *hm, ngx_hm_seg_t *seg);
 ngx_hm_rc_t ngx_hm_seg_wait(ngx_hm_ctx_t *hm);

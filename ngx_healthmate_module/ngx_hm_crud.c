@@ -568,13 +568,21 @@ ngx_hm_list_send(ngx_hm_ctx_t *hm)
     ngx_hm_rc_t     rc;
     ngx_hm_list_t  *list = hm->data;
 
-    if (list->filtered) {
+    if (list->types.data != NULL) {
+        kind = list->asc ? HM_SQL_LIST_ASC_KINDS : HM_SQL_LIST_DESC_KINDS;
+
+    } else if (list->filtered) {
         kind = list->asc ? HM_SQL_LIST_ASC_FILTER : HM_SQL_LIST_DESC_FILTER;
+
     } else {
         kind = list->asc ? HM_SQL_LIST_ASC : HM_SQL_LIST_DESC;
     }
 
-    ngx_hm_seg_start(hm, NGX_HM_LANE_READ, ngx_hm_crud_stmt(hm, kind));
+    /* a filter may have to look at much: not among the quick ones */
+
+    ngx_hm_seg_start(hm, list->filtered ? NGX_HM_LANE_SLOW
+                                        : NGX_HM_LANE_READ,
+                     ngx_hm_crud_stmt(hm, kind));
     ngx_hm_seg_uuid(&hm->seg, &hm->subject);
     ngx_hm_seg_time(hm, &hm->seg, list->after);
     ngx_hm_seg_uuid(&hm->seg, &list->after_id);

@@ -18,12 +18,11 @@
 
 static void ngx_hm_list_limit(ngx_hm_ctx_t *hm, ngx_hm_list_t *list);
 static void ngx_hm_list_types(ngx_hm_ctx_t *hm, ngx_hm_list_t *list);
+static ngx_uint_t ngx_hm_list_named(hm_str_t list, hm_str_t type);
 static ngx_int_t ngx_hm_list_bind(ngx_hm_ctx_t *hm, ngx_hm_list_t *list);
 static hm_problem_t ngx_hm_list_place(ngx_hm_ctx_t *hm, ngx_hm_list_t *list);
 static ngx_int_t ngx_hm_cursor_mac(ngx_hm_list_t *list,
     const u_char *cursor, unsigned char mac[32]);
-static void ngx_hm_seg_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
-    const hm_str_t *items);
 
 
 ngx_hm_rc_t
@@ -176,6 +175,26 @@ ngx_hm_list_types(ngx_hm_ctx_t *hm, ngx_hm_list_t *list)
 }
 
 
+/* Does the type stand in the list before its own place? */
+static ngx_uint_t
+ngx_hm_list_named(hm_str_t list, hm_str_t type)
+{
+    u_char  *p, *comma;
+
+    for (p = list.data; p < type.data; p = comma + 1) {
+        comma = memchr(p, ',', (size_t) (type.data - p));
+
+        if ((size_t) (comma - p) == type.len
+            && ngx_memcmp(p, type.data, type.len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 hm_problem_t
 ngx_hm_query_time(ngx_hm_ctx_t *hm, const char *name, hm_usec_t *t)
 {
@@ -300,18 +319,20 @@ ngx_hm_cursor_mac(ngx_hm_list_t *list, const u_char *cursor,
 }
 
 
-/* $6 types, $7 blind indexes of custom slugs, $8 source */
+/* $6 kinds, $7 blind indexes of custom slugs, $8 source; or $6 source */
 ngx_hm_rc_t
 ngx_hm_list_filter(ngx_hm_ctx_t *hm, ngx_hm_list_t *list)
 {
     u_char          *p, *end, *comma;
     hm_str_t         types[NGX_HM_TYPES_MAX], slugs[NGX_HM_TYPES_MAX];
     hm_str_t         type, slug;
-    ngx_uint_t       n, ntypes, nslugs;
+    ngx_uint_t       n;
     hm_user_keys_t  *keys;
 
-    ntypes = 0;
-    nslugs = 0;
+    if (list->types.data == NULL) {
+        ngx_hm_seg_str(&hm->seg, list->source);
+        return NGX_HM_NEXT;
+    }
 
     keys = ngx_hm_keys(hm);
     if (keys == NULL) {
@@ -321,48 +342,48 @@ ngx_hm_list_filter(ngx_hm_ctx_t *hm, ngx_hm_list_t *list)
     p = list->types.data;
     end = p + list->types.len;
 
-    for (n = 0; p != NULL && n < NGX_HM_TYPES_MAX; n++) {
+    for (n = 0; p != NULL && n < NGX_HM_TYPES_MAX; /* void */ ) {
         comma = memchr(p, ',', (size_t) (end - p));
         type.data = p;
         type.len = (size_t) ((comma != NULL ? comma : end) - p);
+        p = comma != NULL ? comma + 1 : NULL;
 
-        if (hm_metric_find(type) != NULL) {
-            types[ntypes++] = type;
-
-        } else if (hm_metric_custom(type, &slug) == HM_OK) {
-            slugs[nslugs].data = ngx_hm_palloc(hm, 32);
-            slugs[nslugs].len = 32;
-
-            if (slugs[nslugs].data == NULL
-                || hm_blind_index(slugs[nslugs].data, keys->index_key,
-                                  "health_data", "slug", &hm->subject, slug)
-                   != HM_OK)
-            {
-                return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
-            }
-
-            nslugs++;
+        if (ngx_hm_list_named(list->types, type)) {
+            continue;                    /* its rows are listed once */
         }
 
-        p = comma != NULL ? comma + 1 : NULL;
+        types[n] = type;
+        slugs[n] = hm_null_str;
+
+        if (hm_metric_custom(type, &slug) != HM_OK) {
+            n++;
+            continue;
+        }
+
+        types[n] = HM_STR("custom");
+        slugs[n].data = ngx_hm_palloc(hm, 32);
+        slugs[n].len = 32;
+
+        if (slugs[n].data == NULL
+            || hm_blind_index(slugs[n].data, keys->index_key, "health_data",
+                              "slug", &hm->subject, slug) != HM_OK)
+        {
+            return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+        }
+
+        n++;
     }
 
-    if (list->types.data != NULL) {
-        ngx_hm_seg_array(hm, 25, ntypes, types);
-        ngx_hm_seg_array(hm, 17, nslugs, slugs);
-    } else {
-        ngx_hm_seg_null(&hm->seg);
-        ngx_hm_seg_null(&hm->seg);
-    }
-
+    ngx_hm_seg_array(hm, 25, n, types);
+    ngx_hm_seg_array(hm, 17, n, slugs);
     ngx_hm_seg_str(&hm->seg, list->source);
 
     return NGX_HM_NEXT;
 }
 
 
-/* A one-dimensional array in binary form. */
-static void
+/* A one-dimensional array in binary form; data NULL is SQL's NULL. */
+void
 ngx_hm_seg_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
     const hm_str_t *items)
 {
@@ -385,7 +406,7 @@ ngx_hm_seg_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
     p = start;
 
     hm_put_u32(p, n != 0);
-    hm_put_u32(p + 4, 0);
+    hm_put_u32(p + 4, 1);
     hm_put_u32(p + 8, oid);
     p += 12;
 
@@ -396,6 +417,13 @@ ngx_hm_seg_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
     }
 
     for (i = 0; i < n; i++) {
+
+        if (items[i].data == NULL) {
+            hm_put_u32(p, (uint32_t) -1);
+            p += 4;
+            continue;
+        }
+
         hm_put_u32(p, (uint32_t) items[i].len);
         p = ngx_cpymem(p + 4, items[i].data, items[i].len);
     }

@@ -100,10 +100,10 @@ static const ngx_hm_lane_row_t  ngx_hm_lanes[] = {
     { "write", 1, 1, 256 },
     { "audit", 1, 1, 1 },
     { "solo",  2, 1, 1 },
-    { "slow",  1, 1, 1 }
+    { "slow",  2, 1, 1 }
 };
 
-#define NGX_HM_PG_CONNS   6
+#define NGX_HM_PG_CONNS   7
 
 
 static struct {
@@ -1063,7 +1063,11 @@ ngx_hm_pg_synced(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b)
             continue;
         }
 
-        if (n == 1 || seg->resent) {
+        /* 57014: it was too slow, and would be again */
+
+        if (n == 1 || seg->resent
+            || ngx_strcmp(seg->sqlstate, "57014") == 0)
+        {
             ngx_hm_pg_done(seg, NGX_HM_PG_ERROR);
             continue;
         }

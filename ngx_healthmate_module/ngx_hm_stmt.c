@@ -166,7 +166,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
 
     [NGX_HM_SQL_PING] = { "ping",
         "select hm_audit_months_ahead()::int4",
-        NGX_HM_ON(SLOW), 0 }
+        NGX_HM_ON(READ), 0 }
 };
 
 
@@ -174,8 +174,10 @@ static const unsigned  ngx_hm_kind_lanes[HM_SQL_LAST] = {
     [HM_SQL_GET] = NGX_HM_ON(READ),
     [HM_SQL_LIST_DESC] = NGX_HM_ON(READ),
     [HM_SQL_LIST_ASC] = NGX_HM_ON(READ),
-    [HM_SQL_LIST_DESC_FILTER] = NGX_HM_ON(READ),
-    [HM_SQL_LIST_ASC_FILTER] = NGX_HM_ON(READ),
+    [HM_SQL_LIST_DESC_FILTER] = NGX_HM_ON(SLOW),
+    [HM_SQL_LIST_ASC_FILTER] = NGX_HM_ON(SLOW),
+    [HM_SQL_LIST_DESC_KINDS] = NGX_HM_ON(SLOW),
+    [HM_SQL_LIST_ASC_KINDS] = NGX_HM_ON(SLOW),
     [HM_SQL_INSERT] = NGX_HM_ON(WRITE)|NGX_HM_ON(SOLO),
     [HM_SQL_UPDATE] = NGX_HM_ON(SOLO),
     [HM_SQL_DELETE] = NGX_HM_ON(SOLO),

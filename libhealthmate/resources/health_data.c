@@ -98,11 +98,10 @@ const hm_resource_t  hm_health_data = {
         " then j.data_type else 'custom.' || encode(j.slug_index, 'hex') end"
         " || ':' || floor(date_part('epoch', j.\"timestamp\") / 3600)"
         "::int8",
-    .filter =
-        "($6::text[] is null or t.data_type = any ($6::text[])"
-        " or t.slug_index = any ($7::bytea[]))"
-        " and ($8::text is null or t.source = $8::text)",
-    .latest = "t.data_type, t.slug_index",
+    .filter = "source",
+    .kind = "data_type",
+    .subkind = "slug_index",
+    .subkind_of = "custom",
     .prepare = hm_hd_prepare,
     .index = hm_hd_index,
     .shown = hm_hd_shown

@@ -88,8 +88,6 @@ static ngx_hm_rc_t auth_session_reply(ngx_hm_ctx_t *hm, auth_t *auth,
 static ngx_int_t auth_refresh_token(auth_t *auth, hm_str_t *out,
     ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b);
-static void auth_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
-    const hm_str_t *items);
 
 
 const ngx_hm_step_pt  ngx_hm_auth_register[] = {
@@ -611,49 +609,14 @@ auth_register_send(ngx_hm_ctx_t *hm)
         ids[i].len = 16;
     }
 
-    auth_array(hm, 25, auth->nconsents, auth->consents);
-    auth_array(hm, 2950, auth->nconsents, ids);
+    ngx_hm_seg_array(hm, 25, auth->nconsents, auth->consents);
+    ngx_hm_seg_array(hm, 2950, auth->nconsents, ids);
 
     if (auth_audit_tail(hm, auth) != NGX_OK) {
         return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
     }
 
     return ngx_hm_seg_wait(hm);
-}
-
-
-static void
-auth_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
-    const hm_str_t *items)
-{
-    size_t       len;
-    u_char      *p, *start;
-    ngx_uint_t   i;
-
-    for (i = 0, len = 20; i < n; i++) {
-        len += 4 + items[i].len;
-    }
-
-    start = ngx_hm_palloc(hm, len);
-    if (start == NULL) {
-        ngx_hm_seg_null(&hm->seg);
-        return;
-    }
-
-    p = start;
-    hm_put_u32(p, 1);
-    hm_put_u32(p + 4, 0);
-    hm_put_u32(p + 8, oid);
-    hm_put_u32(p + 12, (uint32_t) n);
-    hm_put_u32(p + 16, 1);
-    p += 20;
-
-    for (i = 0; i < n; i++) {
-        hm_put_u32(p, (uint32_t) items[i].len);
-        p = ngx_cpymem(p + 4, items[i].data, items[i].len);
-    }
-
-    ngx_hm_seg_add(&hm->seg, start, (size_t) (p - start));
 }
 
 

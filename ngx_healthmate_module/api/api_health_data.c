@@ -134,9 +134,23 @@ health_types(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 latest_send(ngx_hm_ctx_t *hm)
 {
+    size_t     i;
+    hm_str_t  *kinds;
+
+    kinds = ngx_hm_palloc(hm, hm_nmetrics * sizeof(hm_str_t));
+    if (kinds == NULL) {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    for (i = 0; i < hm_nmetrics; i++) {
+        kinds[i].data = (u_char *) hm_metrics[i].name;
+        kinds[i].len = ngx_strlen(hm_metrics[i].name);
+    }
+
     ngx_hm_seg_start(hm, NGX_HM_LANE_SLOW,
                      ngx_hm_crud_stmt(hm, HM_SQL_LATEST));
     ngx_hm_seg_uuid(&hm->seg, &hm->subject);
+    ngx_hm_seg_array(hm, 25, hm_nmetrics, kinds);
 
     return ngx_hm_seg_wait(hm);
 }

@@ -40,7 +40,7 @@ system_health(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 system_ready_ask(ngx_hm_ctx_t *hm)
 {
-    ngx_hm_seg_start(hm, NGX_HM_LANE_SLOW, NGX_HM_SQL_PING);
+    ngx_hm_seg_start(hm, NGX_HM_LANE_READ, NGX_HM_SQL_PING);
 
     /* no connection is an answer, too */
 

@@ -39,6 +39,10 @@ CREATE INDEX health_data_list
     ON health_data (user_id, "timestamp" DESC, id DESC);
 -- Retention looks for old receipts: rows lie in order of receipt, so a BRIN
 -- of a few pages finds them and costs an insert next to nothing.
+-- The newest of one kind: filtered lists and `latest` would else walk all
+-- rows of the person, which is seconds for a lifetime of a wearable.
+CREATE INDEX health_data_kind
+    ON health_data (user_id, data_type, "timestamp" DESC, id DESC);
 CREATE INDEX health_data_received ON health_data USING brin (created_at)
     WITH (pages_per_range = 64);
 -- No index for the rotation of keys on (user_id, dek_version): a rotation
