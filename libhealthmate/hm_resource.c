@@ -692,7 +692,7 @@ hm_sql_range(const hm_resource_t *res, hm_buf_t *b, bool asc)
 {
     const char  *time = res->fields[res->time_field].name;
 
-    hm_buf_printf(b, "t.user_id = $1::uuid"
+    hm_buf_printf(b, hm_sql_owner("t", "1")
                   " and (t.\"%s\", t.id) %s ($2::timestamptz, $3::uuid)"
                   " and t.\"%s\" %s $4::timestamptz", time,
                   asc ? ">" : "<", time, asc ? "<" : ">=");
@@ -952,7 +952,7 @@ hm_sql_batch(const hm_resource_t *res, hm_buf_t *b, const char *table)
         hm_buf_printf(b, ", r.\"%s\"", res->fields[i].name);
     }
 
-    hm_buf_printf(b, " from req r, k order by r.ord on conflict (%s)"
+    hm_buf_printf(b, " from req r, k order by r.dedup_key on conflict (%s)"
                   " do nothing returning *)", res->conflict);
 
     if (res->job_kind != NULL) {
@@ -998,12 +998,12 @@ hm_sql_latest(const hm_resource_t *res, hm_buf_t *b, const char *table)
     hm_buf_lit(b, "select ");
     hm_sql_columns(res, b, "t");
     hm_buf_printf(b, " from unnest($2::text[]) as f(kind) cross join lateral"
-        " (select * from %s t where t.user_id = $1::uuid"
+        " (select * from %s t where " hm_sql_owner("t", "1")
         " and t.\"%s\" = f.kind order by t.\"%s\" desc, t.id desc limit 1)"
         " t union all (select distinct on (t.\"%s\") ", table, res->kind,
         time, res->subkind);
     hm_sql_columns(res, b, "t");
-    hm_buf_printf(b, " from %s t where t.user_id = $1::uuid"
+    hm_buf_printf(b, " from %s t where " hm_sql_owner("t", "1")
         " and t.\"%s\" = '%s' order by t.\"%s\", t.\"%s\" desc, t.id desc"
         " limit 1000)", table, res->kind, res->subkind_of, res->subkind,
         time);
