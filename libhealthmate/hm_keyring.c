@@ -553,6 +553,24 @@ hm_keyring_get(hm_keyring_t *ring, const hm_uuid_t *user, hm_usec_t now)
 
 
 hm_user_keys_t *
+hm_keyring_since(hm_keyring_t *ring, const hm_uuid_t *user, hm_usec_t at)
+{
+    uint32_t         n;
+    hm_user_keys_t  *keys;
+
+    n = ring->index[hm_keyring_slot(ring, user)];
+
+    if (n == 0) {
+        return NULL;
+    }
+
+    keys = &ring->entry[n - 1].keys;
+
+    return at - keys->loaded < HM_KEY_TTL ? keys : NULL;
+}
+
+
+hm_user_keys_t *
 hm_keyring_put(hm_keyring_t *ring, const hm_user_keys_t *keys)
 {
     size_t           slot;

@@ -52,6 +52,9 @@ hm_keyring_t *hm_keyring_create(size_t entries);
 void hm_keyring_destroy(hm_keyring_t *ring);
 hm_user_keys_t *hm_keyring_get(hm_keyring_t *ring, const hm_uuid_t *user,
     hm_usec_t now);                      /* NULL: absent or too old */
+/* What a get at `at` found, or its successor: for the rest of a turn. */
+hm_user_keys_t *hm_keyring_since(hm_keyring_t *ring, const hm_uuid_t *user,
+    hm_usec_t at);
 hm_user_keys_t *hm_keyring_put(hm_keyring_t *ring,
     const hm_user_keys_t *keys);         /* evicts the oldest when full */
 void hm_keyring_drop(hm_keyring_t *ring, const hm_uuid_t *user);

@@ -488,6 +488,7 @@ void ngx_hm_token_cache_init(void);
 hm_problem_t ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate,
     ngx_uint_t n);
 ngx_int_t ngx_hm_zone_init(ngx_shm_zone_t *zone, void *data);
+void ngx_hm_zone_attach(ngx_shm_zone_t *zone);
 hm_problem_t ngx_hm_body_check(ngx_hm_ctx_t *hm);
 void ngx_hm_body_read(ngx_hm_ctx_t *hm);
 ngx_int_t ngx_hm_body_more(ngx_hm_ctx_t *hm);    /* streamed: NGX_AGAIN.. */

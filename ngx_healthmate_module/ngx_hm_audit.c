@@ -85,8 +85,10 @@ ngx_hm_audit_row(ngx_hm_ctx_t *hm)
     row = &hm->audit.row;
 
     row->at = hm->now;
-    row->action = (uint16_t) hm->route->action;
-    row->resource = (uint16_t) hm->route->audit_of;
+    row->action = (uint16_t) (hm->route != NULL ? hm->route->action
+                                                : HM_AUDIT_READ);
+    row->resource = (uint16_t) (hm->route != NULL ? hm->route->audit_of
+                                                  : HM_AUDIT_OF_NONE);
     row->role = (uint8_t) hm->who.role;
     row->actor = hm->who.sub;
     row->session = hm->who.sid;

@@ -18,6 +18,7 @@
 #define NGX_HM_BODY_JSON_MAX     (1024 * 1024)
 #define NGX_HM_BODY_ARRAY_MAX    (8 * 1024 * 1024)
 #define NGX_HM_BODY_NDJSON_MAX   (64 * 1024 * 1024)
+#define NGX_HM_BODY_ANSWER       (64 * 1024 * 1024)
 #define NGX_HM_BODY_PART         (512 * 1024)
 #define NGX_HM_BODY_PATIENCE     90000
 #define NGX_HM_BODY_BUDGET       (192 * 1024 * 1024)
@@ -28,6 +29,7 @@ typedef struct {
     size_t                 max;
     size_t                 charged;
     size_t                 answer;
+    size_t                 enough;       /* stop reading at this length */
     unsigned               last:1;
     unsigned               wanted:1;     /* the endpoint waits for more */
     unsigned               broken:1;
@@ -201,6 +203,7 @@ ngx_hm_body_read(ngx_hm_ctx_t *hm)
     ngx_memzero(rd, sizeof(ngx_hm_reader_t));
     cln->handler = ngx_hm_body_free;
     rd->max = ngx_hm_body_max(hm);
+    rd->enough = NGX_HM_BODY_PART;
 
     hm->reader = rd;
 
@@ -327,9 +330,13 @@ ngx_hm_body_take(ngx_hm_ctx_t *hm)
             return NGX_OK;
         }
 
-        if (hm->streaming && !rd->wanted && hm->body_len >= NGX_HM_BODY_PART)
-        {
+        if (hm->streaming && hm->body_len >= rd->enough) {
             /* enough for now: the client is slowed down by its window */
+
+            if (r->connection->read->timer_set) {
+                ngx_del_timer(r->connection->read);
+            }
+
             return NGX_AGAIN;
         }
 
@@ -445,6 +452,7 @@ ngx_hm_body_more(ngx_hm_ctx_t *hm)
 
     rd->wanted = 1;
     before = hm->body_len;
+    rd->enough = before + NGX_HM_BODY_PART;
     rc = ngx_hm_body_take(hm);
 
     if (rc == NGX_ERROR) {
@@ -532,7 +540,9 @@ ngx_hm_body_charge(ngx_hm_ctx_t *hm, size_t size)
 
     rd = hm->reader;
 
-    if (ngx_hm_body_bytes + size > NGX_HM_BODY_BUDGET) {
+    if (rd->answer + size > NGX_HM_BODY_ANSWER
+        || ngx_hm_body_bytes + size > NGX_HM_BODY_BUDGET)
+    {
         ngx_hm_count(NGX_HM_M_OVERLOADED, 1);
         return NGX_DECLINED;
     }

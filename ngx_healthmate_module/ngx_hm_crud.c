@@ -413,6 +413,8 @@ ngx_hm_create_done(ngx_hm_ctx_t *hm)
 
     /* sealing starts from the body: it may have changed the record */
 
+    hm->audited = 0;
+
     rc = ngx_hm_create_read(hm);
 
     return rc == NGX_HM_NEXT ? ngx_hm_goto(hm, ngx_hm_create_again) : rc;
@@ -846,6 +848,7 @@ ngx_hm_change_done(ngx_hm_ctx_t *hm)
     if (hm->seg.rc == NGX_HM_PG_ERROR
         && ngx_strcmp(hm->seg.sqlstate, "23505") == 0)
     {
+        hm->audited = 0;
         return ngx_hm_fail(hm, HM_PROBLEM_CONFLICT);
     }
 

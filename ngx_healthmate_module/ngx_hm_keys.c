@@ -198,7 +198,7 @@ ngx_hm_keys(ngx_hm_ctx_t *hm)
 {
     /* as of the step that found them: they do not lapse within a turn */
 
-    return hm_keyring_get(ngx_hm_kr.ring, &hm->subject, hm->keys_at);
+    return hm_keyring_since(ngx_hm_kr.ring, &hm->subject, hm->keys_at);
 }
 
 

@@ -40,6 +40,7 @@ typedef struct {
 
 
 #define NGX_HM_LAYOUT    1
+#define NGX_HM_LOCK_TRIES   1000000
 
 
 static ngx_hm_shared_t  *ngx_hm_shared;
@@ -54,6 +55,7 @@ static const char  *ngx_hm_class_names[] = {
 
 static uint64_t ngx_hm_rate_key(ngx_hm_ctx_t *hm, ngx_hm_class_t rate);
 static uint64_t ngx_hm_mix(uint64_t h, const u_char *p, size_t len);
+static ngx_uint_t ngx_hm_set_lock(ngx_hm_rate_set_t *set);
 
 
 ngx_int_t
@@ -68,14 +70,12 @@ ngx_hm_zone_init(ngx_shm_zone_t *zone, void *data)
 
     if (old != NULL) {
         zone->data = old;
-        sh = old;
-        goto done;
+        return NGX_OK;
     }
 
     if (zone->shm.exists) {
         zone->data = pool->data;
-        sh = pool->data;
-        goto done;
+        return NGX_OK;
     }
 
     sh = ngx_slab_calloc(pool, sizeof(ngx_hm_shared_t));
@@ -107,12 +107,49 @@ ngx_hm_zone_init(ngx_shm_zone_t *zone, void *data)
     pool->data = sh;
     zone->data = sh;
 
-done:
-
-    ngx_hm_shared = sh;
-    ngx_hm_metrics_attach(sh->metrics);
-
     return NGX_OK;
+}
+
+
+/* In a worker: the zone of the configuration it runs with. */
+void
+ngx_hm_zone_attach(ngx_shm_zone_t *zone)
+{
+    ngx_hm_shared = zone->data;
+    ngx_hm_metrics_attach(ngx_hm_shared->metrics);
+}
+
+
+/*
+ * A worker that is killed inside leaves the lock to nobody: its value is the
+ * owner's pid, and a dead owner's lock is taken over.
+ */
+static ngx_uint_t
+ngx_hm_set_lock(ngx_hm_rate_set_t *set)
+{
+    ngx_uint_t    i;
+    ngx_atomic_t  owner;
+
+    for (i = 0; i < NGX_HM_LOCK_TRIES; i++) {
+
+        owner = set->lock;
+
+        if (owner == 0) {
+            if (ngx_atomic_cmp_set(&set->lock, 0, ngx_pid)) {
+                return 1;
+            }
+
+        } else if (i % 1024 == 1023 && kill((ngx_pid_t) owner, 0) == -1
+                   && ngx_errno == ESRCH
+                   && ngx_atomic_cmp_set(&set->lock, owner, ngx_pid))
+        {
+            return 1;
+        }
+
+        ngx_cpu_pause();
+    }
+
+    return 0;
 }
 
 
@@ -136,12 +173,18 @@ ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate, ngx_uint_t n)
     key = ngx_hm_rate_key(hm, rate);
     set = &ngx_hm_shared->sets[key % ngx_hm_shared->nsets];
 
-    ngx_spinlock(&set->lock, (ngx_atomic_uint_t) ngx_pid, 1024);
+    if (!ngx_hm_set_lock(set)) {
+        return HM_PROBLEM_OVERLOADED;
+    }
 
     row = NULL;
     victim = &set->rows[0];
 
     for (i = 0; i < NGX_HM_SET; i++) {
+        if (set->rows[i].until > now + 86400) {
+            set->rows[i].until = 0;      /* the clock was set back */
+        }
+
         if (set->rows[i].key == key && set->rows[i].until > now) {
             row = &set->rows[i];
             break;
@@ -201,8 +244,17 @@ ngx_hm_rate_key(ngx_hm_ctx_t *hm, ngx_hm_class_t rate)
     }
 
     c = hm->request->connection;
+    h ^= 0x5bd1e995;
 
-    return ngx_hm_mix(h ^ 0x5bd1e995, c->addr_text.data, c->addr_text.len);
+#if (NGX_HAVE_INET6)
+    if (c->sockaddr->sa_family == AF_INET6) {
+        /* a household has a /64 */
+        return ngx_hm_mix(h, ((struct sockaddr_in6 *) c->sockaddr)
+                             ->sin6_addr.s6_addr, 8);
+    }
+#endif
+
+    return ngx_hm_mix(h, c->addr_text.data, c->addr_text.len);
 }
 
 

@@ -125,6 +125,7 @@ static void ngx_hm_pg_move(ngx_hm_pgconn_t *conn, ngx_hm_pg_state_e state);
 static void ngx_hm_pg_lost(ngx_hm_pgconn_t *conn, const char *why);
 static void ngx_hm_pg_close(ngx_hm_pgconn_t *conn);
 static ngx_int_t ngx_hm_pg_watch(ngx_hm_pgconn_t *conn);
+static void ngx_hm_pg_unwatch(ngx_hm_pgconn_t *conn);
 static void ngx_hm_pg_want_write(ngx_hm_pgconn_t *conn, ngx_uint_t want);
 static void ngx_hm_pg_event(ngx_event_t *ev);
 static void ngx_hm_pg_timer(ngx_event_t *ev);
@@ -359,7 +360,7 @@ ngx_hm_pg_move(ngx_hm_pgconn_t *conn, ngx_hm_pg_state_e state)
 }
 
 
-/* Wraps libpq's socket; libpq may change it between two polls. */
+/* Wraps libpq's socket. */
 static ngx_int_t
 ngx_hm_pg_watch(ngx_hm_pgconn_t *conn)
 {
@@ -367,18 +368,6 @@ ngx_hm_pg_watch(ngx_hm_pgconn_t *conn)
     ngx_connection_t  *c;
 
     fd = PQsocket(conn->pg);
-
-    if (conn->c != NULL && conn->c->fd == fd) {
-        return NGX_OK;
-    }
-
-    if (conn->c != NULL) {
-        /* the old descriptor is closed: the kernel forgot its events */
-        conn->c->read->active = 0;
-        conn->c->write->active = 0;
-        ngx_close_connection(conn->c);
-        conn->c = NULL;
-    }
 
     if (fd < 0) {
         return NGX_ERROR;
@@ -399,6 +388,28 @@ ngx_hm_pg_watch(ngx_hm_pgconn_t *conn)
     conn->c = c;
 
     return ngx_add_event(c->read, NGX_READ_EVENT, NGX_LEVEL_EVENT);
+}
+
+
+static void
+ngx_hm_pg_unwatch(ngx_hm_pgconn_t *conn)
+{
+    ngx_connection_t  *c;
+
+    c = conn->c;
+
+    if (c != NULL) {
+        if (c->read->active) {
+            (void) ngx_del_event(c->read, NGX_READ_EVENT, 0);
+        }
+
+        if (c->write->active) {
+            (void) ngx_del_event(c->write, NGX_WRITE_EVENT, 0);
+        }
+
+        ngx_close_connection(c);
+        conn->c = NULL;
+    }
 }
 
 
@@ -431,18 +442,7 @@ ngx_hm_pg_close(ngx_hm_pgconn_t *conn)
         c->write->active = 0;
     }
 
-    if (c != NULL) {
-        if (c->read->active) {
-            (void) ngx_del_event(c->read, NGX_READ_EVENT, 0);
-        }
-
-        if (c->write->active) {
-            (void) ngx_del_event(c->write, NGX_WRITE_EVENT, 0);
-        }
-
-        ngx_close_connection(c);
-        conn->c = NULL;
-    }
+    ngx_hm_pg_unwatch(conn);
 
     if (conn->pg != NULL) {
         PQfinish(conn->pg);
@@ -553,11 +553,11 @@ ngx_hm_pg_janitor(ngx_event_t *ev)
         conn = &ngx_hm_pg.conns[i];
 
         if (conn->state != NGX_HM_PG_BACKOFF
-            && conn->lane != NGX_HM_LANE_SLOW
             && (conn->state != NGX_HM_PG_READY
                 || !ngx_queue_empty(&conn->flying))
             && (ngx_msec_int_t) (ngx_current_msec - conn->last_answer)
-               > NGX_HM_PG_STUCK)
+               > (conn->lane == NGX_HM_LANE_SLOW ? 3 * NGX_HM_PG_STUCK
+                                                 : NGX_HM_PG_STUCK))
         {
             ngx_hm_pg_lost(conn, "no answer");
         }
@@ -605,6 +605,13 @@ static void
 ngx_hm_pg_poll(ngx_hm_pgconn_t *conn)
 {
     PostgresPollingStatusType  rc;
+
+    /*
+     * libpq may close its socket in here and open another one under the same
+     * number, of which epoll knows nothing: watch anew after each poll.
+     */
+
+    ngx_hm_pg_unwatch(conn);
 
     rc = PQconnectPoll(conn->pg);
 

@@ -4,8 +4,8 @@
  *
  * The gate has one order, and until its end only CPU is spent:
  *
- *     request id -> host -> route (404, 405, OPTIONS) -> token -> query
- *     -> permission and subject -> rate class -> body -> steps
+ *     request id -> host -> route (404, 405, OPTIONS) -> token
+ *     -> rate class -> query -> permission and subject -> body -> steps
  *
  * Handlers never re-check.  Whatever the gate refuses is answered by the
  * same exit as everything else (ngx_hm_step.c), so that a refusal to a known
@@ -121,9 +121,13 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
     case NGX_HM_NO_PATH:
         /* a caller with a valid token is recorded, see the exit */
         if (ngx_strncmp(hm->path.data, "/api/v1/",
-                        ngx_min(hm->path.len, 8)) == 0)
+                        ngx_min(hm->path.len, 8)) == 0
+            && ngx_hm_authenticate(hm) == HM_PROBLEM_NONE)
         {
-            (void) ngx_hm_authenticate(hm);
+            p = ngx_hm_limit(hm, NGX_HM_CLASS_DEFAULT, 1);
+            if (p != HM_PROBLEM_NONE) {
+                return p;
+            }
         }
 
         return HM_PROBLEM_NOT_FOUND;
@@ -149,6 +153,15 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
         }
     }
 
+    /* before anything that a refusal would record */
+
+    if (hm->route->rate != NGX_HM_CLASS_NONE) {
+        p = ngx_hm_limit(hm, hm->route->rate, 1);
+        if (p != HM_PROBLEM_NONE) {
+            return p;
+        }
+    }
+
     p = ngx_hm_gate_query(hm);
     if (p != HM_PROBLEM_NONE) {
         return p;
@@ -156,13 +169,6 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
 
     if (hm->route->perm != HM_PERM_NONE) {
         p = ngx_hm_gate_subject(hm);
-        if (p != HM_PROBLEM_NONE) {
-            return p;
-        }
-    }
-
-    if (hm->route->rate != NGX_HM_CLASS_NONE) {
-        p = ngx_hm_limit(hm, hm->route->rate, 1);
         if (p != HM_PROBLEM_NONE) {
             return p;
         }

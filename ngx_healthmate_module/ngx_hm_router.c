@@ -9,6 +9,9 @@
 #include "ngx_hm.h"
 
 
+#define NGX_HM_ROUTES_MAX   128
+
+
 typedef struct {
     size_t        prefix;        /* bytes before {id}, or the whole path */
     unsigned      id;
@@ -17,7 +20,8 @@ typedef struct {
 } ngx_hm_pattern_t;
 
 
-static ngx_hm_pattern_t  *ngx_hm_patterns;
+/* Of the constant table: the same in every configuration there ever is. */
+static ngx_hm_pattern_t   ngx_hm_patterns[NGX_HM_ROUTES_MAX];
 
 
 static ngx_uint_t ngx_hm_path_match(ngx_hm_ctx_t *hm, ngx_uint_t i,
@@ -44,9 +48,7 @@ ngx_hm_router_init(ngx_conf_t *cf)
     char        *id;
     ngx_uint_t   i, n;
 
-    ngx_hm_patterns = ngx_palloc(cf->pool,
-                                 ngx_hm_nroutes * sizeof(ngx_hm_pattern_t));
-    if (ngx_hm_patterns == NULL) {
+    if (ngx_hm_nroutes > NGX_HM_ROUTES_MAX) {
         return NGX_ERROR;
     }
 

@@ -239,13 +239,24 @@ ngx_hm_seg_result(ngx_hm_ctx_t *hm)
         return HM_PROBLEM_NONE;
 
     case NGX_HM_PG_LOST:
+        hm->audited = 0;
         hm->headers.retry_after = 1;
         return HM_PROBLEM_UNAVAILABLE;
 
     default:
-        /* 57014: statement_timeout; 55P03: lock_timeout */
+        /* with the statement its audit row was rolled back, too */
+        hm->audited = 0;
+
+        /* 42501: the right to it ended between two statements */
+
+        if (ngx_strcmp(seg->sqlstate, "42501") == 0 && hm->foreign) {
+            return HM_PROBLEM_NOT_FOUND;
+        }
+
+        /* 57014: statement_timeout; 55P03: lock_timeout; 40P01: deadlock */
 
         if (ngx_strcmp(seg->sqlstate, "57014") == 0
+            || ngx_strcmp(seg->sqlstate, "40P01") == 0
             || ngx_strcmp(seg->sqlstate, "55P03") == 0)
         {
             hm->headers.retry_after = 1;

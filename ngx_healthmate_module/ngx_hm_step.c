@@ -189,7 +189,9 @@ ngx_hm_deadline(ngx_event_t *ev)
     c = r->connection;
     ngx_http_set_log_request(c->log, r);
 
-    ngx_log_error(NGX_LOG_ERR, c->log, 0,
+    /* not the connection's log: nginx would add the request line to it */
+
+    ngx_log_error(NGX_LOG_ERR, ngx_hm_worker.log, 0,
                   "healthmate: no answer from the database in %M ms",
                   hm->conf->database_timeout);
 
@@ -326,7 +328,7 @@ ngx_hm_finish(ngx_hm_ctx_t *hm)
 static ngx_uint_t
 ngx_hm_needs_audit(ngx_hm_ctx_t *hm)
 {
-    if (hm->audited || !hm->signed_in || hm->route == NULL) {
+    if (hm->audited || !hm->signed_in) {
         return 0;
     }
 
@@ -339,7 +341,7 @@ ngx_hm_needs_audit(ngx_hm_ctx_t *hm)
         return 1;
 
     default:
-        return hm->status < 400
+        return hm->status < 400 && hm->route != NULL
                && hm->route->audit_of != HM_AUDIT_OF_NONE;
     }
 }

@@ -99,7 +99,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         NGX_HM_ON(SOLO), 21 },
 
     [NGX_HM_SQL_LOGIN_LOOKUP] = { "login_lookup",
-        "select id, password_hash, role, is_active"
+        "select id, password_hash, role, is_active, $1::bytea"
         " from hm_login_lookup($1::bytea)",
         NGX_HM_ON(READ), 1 },
 
@@ -145,7 +145,14 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " status, headers, body, dek_version, created_at, expires_at)"
         " values ($1::uuid, $2::uuid, $3::bytea, $4::bytea, $5::int4,"
         " $6::bytea, $7::bytea, $8::int4, $9::timestamptz,"
-        " $9::timestamptz + interval '24 hours') on conflict do nothing",
+        " $9::timestamptz + interval '24 hours')"
+        " on conflict (caller, user_id, scope) do update set"
+        " body_mac = excluded.body_mac, status = excluded.status,"
+        " headers = excluded.headers, body = excluded.body,"
+        " dek_version = excluded.dek_version,"
+        " created_at = excluded.created_at,"
+        " expires_at = excluded.expires_at"
+        " where idempotency_keys.expires_at <= $9::timestamptz",
         NGX_HM_ON(SOLO), 9 },
 
     /* 1 user 2 metric 3 slug index 4 bucket 5 from 6 to */
@@ -154,7 +161,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " from health_metrics_aggregation where user_id = $1::uuid"
         " and metric = $2::text and slug_index = $3::bytea"
         " and bucket = $4::text and start >= $5::timestamptz"
-        " and start < $6::timestamptz order by start limit 5000",
+        " and start < $6::timestamptz order by start limit 20000",
         NGX_HM_ON(SLOW), 6 },
 
     /* 1 user 2 bucket 3 from: the person's zone, where its bucket starts */

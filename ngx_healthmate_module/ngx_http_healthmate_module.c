@@ -746,6 +746,8 @@ ngx_hm_init_process(ngx_cycle_t *cycle)
     ngx_hm_worker.slot = (ngx_uint_t) ngx_process_slot;
     ngx_hm_worker.started = hm_now();
 
+    ngx_hm_zone_attach(mcf->zone);
+
     if (hm_crypto_init() != HM_OK
         || ngx_hm_keys_start(mcf) != NGX_OK
         || ngx_hm_audit_start(mcf) != NGX_OK

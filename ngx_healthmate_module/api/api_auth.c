@@ -845,13 +845,13 @@ auth_login_look(ngx_hm_ctx_t *hm)
 }
 
 
-/* Columns: id, password_hash, role, is_active. */
+/* Columns: id, password_hash, role, is_active, the index asked for. */
 static ngx_hm_rc_t
 auth_login_verify(ngx_hm_ctx_t *hm)
 {
     auth_t        *auth = hm->data;
     PGresult      *r;
-    hm_str_t       hash;
+    hm_str_t       hash, asked;
     hm_problem_t   p;
 
     p = ngx_hm_seg_result(hm);
@@ -863,6 +863,15 @@ auth_login_verify(ngx_hm_ctx_t *hm)
     auth->kdf.verify = 1;
 
     if (PQntuples(r) == 1) {
+        asked = hm_row_str(r, 0, 4);
+
+        if (asked.len != 32 || !hm_equal_ct(asked.data, auth->email_index,
+                                            32))
+        {
+            ngx_hm_leak(hm, "users");
+            return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+        }
+
         auth->user = hm_row_uuid(r, 0, 0);
         auth->role = hm_role_of(hm_row_str(r, 0, 2));
         auth->active = hm_row_bool(r, 0, 3);

@@ -55,6 +55,7 @@ typedef struct {
     hm_mem_t         mem;                /* of the items */
     unsigned         atomic:1;
     unsigned         eof:1;
+    unsigned         refused:1;          /* the rest is not read */
 } batch_t;
 
 
@@ -97,7 +98,7 @@ const ngx_hm_step_pt  ngx_hm_health_batch[] = {
 };
 
 static const ngx_hm_step_pt  batch_ndjson[] = {
-    batch_lines, ngx_hm_step_keys, batch_part_send, batch_part_done,
+    batch_lines, ngx_hm_step_system_keys, ngx_hm_step_keys, batch_part_send, batch_part_done,
     batch_lines_done, NULL
 };
 
@@ -393,6 +394,14 @@ batch_item(ngx_hm_ctx_t *hm, batch_t *batch, hm_str_t text)
     if (text.len > BATCH_ITEM) {
         item->status = NGX_HTTP_REQUEST_ENTITY_TOO_LARGE;
         item->problem = HM_PROBLEM_TOO_LARGE;
+
+        if (batch->atomic) {
+            hm_fault_add(hm->faults, HM_STR(""),
+                         (char *) ngx_hm_printf(hm, "%lu",
+                                      (unsigned long) batch->n - 1).data,
+                         HM_FAULT_LENGTH, "larger than 256 KiB");
+        }
+
         return NGX_OK;
     }
 
@@ -507,7 +516,7 @@ batch_part_send(ngx_hm_ctx_t *hm)
 
     if (batch->good == 0) {
         /* nothing to store in these lines */
-        return hm->ndjson ? ngx_hm_goto(hm, batch_ndjson + 4)
+        return hm->ndjson ? ngx_hm_goto(hm, batch_ndjson + 5)
                           : ngx_hm_goto(hm, batch_answer);
     }
 
@@ -882,7 +891,8 @@ batch_lines(ngx_hm_ctx_t *hm)
 
     while (batch_take_lines(hm, batch) == 0) {
 
-        if (batch->eof) {
+        if (batch->eof || batch->refused) {
+            hm->request->keepalive &= batch->eof;
             hm_buf_printf(&hm->out, "{\"total\":%lu,\"created\":%lu,"
                           "\"duplicate\":%lu,\"failed\":%lu}\n",
                           (unsigned long) batch->total,
@@ -929,7 +939,11 @@ batch_lines(ngx_hm_ctx_t *hm)
             return ngx_hm_fail(hm, p);
         }
 
-        /* earlier parts are stored: say it line by line */
+        /* earlier parts are stored: say it of these lines, and no more */
+
+        hm->problem = HM_PROBLEM_NONE;
+        hm->detail = hm_null_str;
+        batch->refused = 1;
 
         for (i = 0; i < batch->n; i++) {
             batch->items[i].record = NULL;
@@ -960,7 +974,7 @@ batch_take_lines(ngx_hm_ctx_t *hm, batch_t *batch)
     p = hm->body.data;
     end = p + hm->body.len;
 
-    while (p < end && batch->n < BATCH_PART) {
+    while (p < end && batch->n < BATCH_PART && !batch->refused) {
         nl = memchr(p, '\n', (size_t) (end - p));
 
         if (nl == NULL && !batch->eof) {
