@@ -293,6 +293,7 @@ ngx_hm_step_subject(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 ngx_hm_subject_known(ngx_hm_ctx_t *hm)
 {
+    hm_uuid_t     asked;
     hm_problem_t  p;
 
     p = ngx_hm_seg_result(hm);
@@ -300,7 +301,14 @@ ngx_hm_subject_known(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, p);
     }
 
-    if (PQntuples(hm->seg.res) != 1 || !hm_row_bool(hm->seg.res, 0, 0)) {
+    asked = hm_row_uuid(hm->seg.res, 0, 1);
+
+    if (!hm_uuid_eq(&asked, &hm->subject)) {
+        ngx_hm_leak(hm, "may");
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    if (!hm_row_bool(hm->seg.res, 0, 0)) {
         return ngx_hm_fail(hm, HM_PROBLEM_NOT_FOUND);
     }
 

@@ -27,7 +27,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         NGX_HM_ON(READ), 1 },
 
     [NGX_HM_SQL_MAY] = { "may",
-        "select hm_may($1::uuid, $2::uuid, $3::text)",
+        "select hm_may($1::uuid, $2::uuid, $3::text), $2::uuid",
         NGX_HM_ON(READ), 3 },
 
     [NGX_HM_SQL_AUDIT] = { "audit",
@@ -231,7 +231,7 @@ ngx_hm_stmts_init(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf)
                     return NGX_ERROR;
                 }
 
-                hm_buf_init(&b, &hm_heap, 2048);
+                hm_buf_init(&b, &hm_heap, 8192);
 
                 if (hm_resource_sql(res, &b, kind, leaf) != HM_OK) {
                     return NGX_ERROR;
