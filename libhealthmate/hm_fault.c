@@ -188,7 +188,9 @@ hm_fault_detail(hm_mem_t *mem, const char *fmt, va_list args)
     /* a cut must not leave half a character */
 
     if ((size_t) n >= sizeof(text)) {
-        while (detail.len > 0 && ((unsigned char) text[detail.len] & 0xc0) == 0x80) {
+        while (detail.len > 0
+               && ((unsigned char) text[detail.len] & 0xc0) == 0x80)
+        {
             detail.len--;
         }
     }

@@ -66,7 +66,8 @@ ngx_hm_list_query(ngx_hm_ctx_t *hm, ngx_hm_list_t *list)
     (void) ngx_hm_query_time(hm, "from", &list->from);
     (void) ngx_hm_query_time(hm, "to", &list->to);
 
-    if (hm->faults->n == faults && list->from != HM_USEC_NONE && list->to != HM_USEC_NONE
+    if (hm->faults->n == faults
+        && list->from != HM_USEC_NONE && list->to != HM_USEC_NONE
         && list->from >= list->to)
     {
         hm_fault_param(hm->faults, "from", HM_FAULT_ORDER,

@@ -1006,6 +1006,7 @@ static ngx_hm_rc_t
 auth_me_done(ngx_hm_ctx_t *hm)
 {
     hm_str_t       header;
+    hm_uuid_t      id;
     ngx_int_t      match;
     ngx_hm_rc_t    rc;
     hm_problem_t   p;
@@ -1017,6 +1018,13 @@ auth_me_done(ngx_hm_ctx_t *hm)
 
     if (PQntuples(hm->seg.res) == 0) {
         return ngx_hm_fail(hm, HM_PROBLEM_NOT_FOUND);
+    }
+
+    id = hm_row_uuid(hm->seg.res, 0, U_ID);
+
+    if (!hm_uuid_eq(&id, &hm->subject)) {
+        ngx_hm_leak(hm, "users");
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
 
     hm->audit.row.first = hm->subject;

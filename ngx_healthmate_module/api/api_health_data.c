@@ -98,8 +98,8 @@ const ngx_hm_step_pt  ngx_hm_health_batch[] = {
 };
 
 static const ngx_hm_step_pt  batch_ndjson[] = {
-    batch_lines, ngx_hm_step_system_keys, ngx_hm_step_keys, batch_part_send, batch_part_done,
-    batch_lines_done, NULL
+    batch_lines, ngx_hm_step_system_keys, ngx_hm_step_keys,
+    batch_part_send, batch_part_done, batch_lines_done, NULL
 };
 
 static const ngx_hm_step_pt  batch_next[] = {

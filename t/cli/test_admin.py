@@ -93,7 +93,7 @@ def test_demo_only_into_an_empty_database(cli, stack):
 
 
 @pytest.mark.skipif(not REAL, reason="no sample bundles on this machine")
-@pytest.mark.parametrize("path", REAL, ids=os.path.basename)
+@pytest.mark.parametrize("path", REAL, ids=[os.path.basename(p) for p in REAL])
 def test_import_twice(cli, stack, path):
     c = stack.new_user()
     ask = ("import", "fhir", path, "--user", c.email, "--json")

@@ -24,8 +24,10 @@
 #include "hm_text.h"
 
 
-static const unsigned char  key_a[HM_KEY_LEN] = "0123456789abcdef0123456789abcde";
-static const unsigned char  key_b[HM_KEY_LEN] = "0123456789abcdef0123456789abcdE";
+static const unsigned char  key_a[HM_KEY_LEN] =
+    "0123456789abcdef0123456789abcde";
+static const unsigned char  key_b[HM_KEY_LEN] =
+    "0123456789abcdef0123456789abcdE";
 
 static const hm_place_t  place = {
     "health_data", "value",
