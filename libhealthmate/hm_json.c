@@ -5,8 +5,9 @@
  * trailing bytes, \u0000, numbers too large).  Three things are ours: keys
  * that occur twice are refused (two readers of one document must not
  * disagree), so is a NUL byte anywhere, and depth is counted before jansson
- * sees the text, because its own bound is 2048 frames of recursion.  The count only has to know strings from
- * brackets; whether the text is JSON at all is then jansson's to say.
+ * sees the text, because its own bound is 2048 frames of recursion.  The
+ * count only has to know strings from brackets; whether the text is JSON at
+ * all is then jansson's to say.
  *
  * An integer beyond 64 bits is refused like a real beyond a double.
  *
