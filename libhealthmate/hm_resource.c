@@ -38,6 +38,7 @@ static void hm_sql_range(const hm_resource_t *res, hm_buf_t *b, bool asc);
 static void hm_sql_order(const hm_resource_t *res, hm_buf_t *b, bool asc);
 static void hm_sql_insert(const hm_resource_t *res, hm_buf_t *b,
     const char *table);
+static void hm_sql_insert_many(const hm_resource_t *res, hm_buf_t *b);
 static void hm_sql_update(const hm_resource_t *res, hm_buf_t *b,
     const char *table);
 static void hm_sql_delete(const hm_resource_t *res, hm_buf_t *b,
@@ -595,6 +596,9 @@ hm_resource_sql(const hm_resource_t *res, hm_buf_t *b, hm_sql_t kind,
     case HM_SQL_INSERT:
         hm_sql_insert(res, b, table);
         break;
+    case HM_SQL_INSERT_MANY:
+        hm_sql_insert_many(res, b);
+        break;
     case HM_SQL_UPDATE:
         hm_sql_update(res, b, table);
         break;
@@ -744,7 +748,7 @@ hm_sql_job(const hm_resource_t *res, hm_buf_t *b, unsigned tail,
         ", job as (insert into jobs (id, kind, unique_key, user_id,"
         " requester, permission, session, run_at, max_attempts, created_at,"
         " updated_at) select $%u::uuid, '%s', %s, j.user_id, $%u::uuid,"
-        " 'health.read', $%u::uuid, $4::timestamptz + interval '1 second',"
+        " 'health.read', $%u::uuid, $4::timestamptz + interval '3 seconds',"
         " 8, $4::timestamptz, $4::timestamptz from %s j"
         " on conflict (unique_key) where state in ('ready', 'retry')"
         " do nothing returning 1)",
@@ -807,6 +811,88 @@ hm_sql_insert(const hm_resource_t *res, hm_buf_t *b, const char *table)
                   " exists (select 1 from job) as job, ");
     hm_sql_columns(res, b, "o");
     hm_buf_lit(b, " from (values (1)) one left join old o on true");
+}
+
+
+/*
+ * The inserts of a whole batch, each of another person perhaps, as one
+ * statement: its parameters are arrays of an insert's, but for shard and the
+ * first seq.  The context names all actors (hm.actors); a row is its own
+ * actor's, and policies see to that.  What is not inserted (an equal record,
+ * a key that turned) leaves a void audit row here and is sent once more, on
+ * its own.
+ */
+static void
+hm_sql_insert_many(const hm_resource_t *res, hm_buf_t *b)
+{
+    unsigned  i, tail;
+
+    tail = 5 + res->nfields;
+
+    hm_buf_lit(b, "with req as (select * from unnest($1::uuid[],"
+                  " $2::uuid[], $3::int4[], $4::timestamptz[]");
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", $%u::%s[]", i + 5,
+                      res->fields[i].flags & HM_F_SEALED
+                      ? "bytea" : hm_sql_types[res->fields[i].type]);
+    }
+
+    hm_buf_printf(b, ", $%u::uuid[], $%u::uuid[], $%u::int2[], $%u::int2[],"
+                  " $%u::bytea[], $%u::uuid[]) with ordinality as r(id,"
+                  " user_id, dek_version, now", tail + HM_TAIL_ACTOR,
+                  tail + HM_TAIL_SESSION, tail + HM_TAIL_ROLE,
+                  tail + HM_TAIL_PURPOSE, tail + HM_TAIL_ORIGIN,
+                  tail + HM_TAIL_JOB);
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
+    }
+
+    hm_buf_printf(b, ", actor, session, role, purpose, origin, job, ord)),"
+        " ins as (insert into %s (id, user_id, dek_version, created_at,"
+        " updated_at", res->table);
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
+    }
+
+    hm_buf_lit(b, ") select r.id, r.user_id, r.dek_version, r.now, r.now");
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", r.\"%s\"", res->fields[i].name);
+    }
+
+    hm_buf_printf(b, " from req r where r.actor = r.user_id and exists"
+        " (select 1 from user_keys k where k.user_id = r.user_id"
+        " and k.version = r.dek_version and k.state = 'active')"
+        " order by r.user_id, r.dedup_key on conflict (%s) do nothing"
+        " returning *)", res->conflict);
+
+    if (res->job_kind != NULL) {
+        hm_buf_printf(b,
+            ", job as (insert into jobs (id, kind, unique_key, user_id,"
+            " requester, permission, session, run_at, max_attempts,"
+            " created_at, updated_at) select distinct on (q.key) q.job,"
+            " '%s', q.key, q.user_id, q.user_id, 'health.read', q.session,"
+            " q.now + interval '3 seconds', 8, q.now, q.now from"
+            " (select r.job, r.session, r.now, j.user_id, %s as key"
+            " from ins j join req r on r.id = j.id) q order by q.key"
+            " on conflict (unique_key) where state in ('ready', 'retry')"
+            " do nothing)", res->job_kind, res->job_key);
+    }
+
+    hm_buf_printf(b,
+        ", aud as (insert into audit_logs (shard, seq, at, action, resource,"
+        " outcome, actor_role, purpose, actor, session, user_id, first_id,"
+        " items, origin) select $%u::uuid, $%u::int8 + r.ord - 1, r.now,"
+        " case when i.id is null then 100 else 3 end, %u,"
+        " case when i.id is null then 0 else 201 end, r.role, r.purpose,"
+        " r.actor, r.session, r.user_id, r.id, 1, r.origin from req r"
+        " left join ins i on i.id = r.id)"
+        " select r.id, i.user_id from req r left join ins i on i.id = r.id"
+        " order by r.ord", tail + HM_TAIL_SHARD, tail + HM_TAIL_SEQ,
+        res->audit_of);
 }
 
 
@@ -961,7 +1047,7 @@ hm_sql_batch(const hm_resource_t *res, hm_buf_t *b, const char *table)
             " requester, permission, session, run_at, max_attempts,"
             " created_at, updated_at) select distinct on (q.key)"
             " q.id, '%s', q.key, $2::uuid, $%u::uuid, 'health.read',"
-            " $%u::uuid, $4::timestamptz + interval '1 second', 8,"
+            " $%u::uuid, $4::timestamptz + interval '3 seconds', 8,"
             " $4::timestamptz, $4::timestamptz from (select j.id,"
             " %s as key from ins j) q order by q.key on conflict"
             " (unique_key) where state in ('ready', 'retry') do nothing"

@@ -174,6 +174,7 @@ typedef enum {
     HM_SQL_INSERT,
     HM_SQL_UPDATE,
     HM_SQL_DELETE,
+    HM_SQL_INSERT_MANY,          /* an insert's, of several people */
     HM_SQL_BATCH,
     HM_SQL_LATEST,               /* 1 user_id 2 kinds[] */
     HM_SQL_IDEM,                 /* see hm_sql_idem() */

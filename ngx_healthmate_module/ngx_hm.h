@@ -181,10 +181,15 @@ struct ngx_hm_seg_s {
 
     unsigned char           seq_be[8];
 
+    /* of a statement that took the rows of a whole batch */
+    hm_uuid_t               many_owner;  /* nil: not done, send it alone */
+
     unsigned                queued:1;
     unsigned                flying:1;
     unsigned                alone:1;
     unsigned                resent:1;
+    unsigned                many:1;      /* own record: may go with others */
+    unsigned                was_many:1;
 
     ngx_hm_pg_rc_t          rc;
     char                    sqlstate[6];
@@ -271,6 +276,7 @@ struct ngx_hm_ctx_s {
     unsigned                streaming:1;
     unsigned                client_id:1; /* X-Request-ID was the client's */
     unsigned                idem_twice:1;
+    unsigned                no_many:1;   /* it has been tried */
     unsigned                body_wait:1; /* waits for more of the body */
     ngx_uint_t              rate_left;
     ngx_uint_t              rate_reset;
@@ -331,6 +337,8 @@ typedef struct {
     const char             *text;
     unsigned                lanes;
     int                     nparams;
+    ngx_uint_t              many;        /* twin of arrays; 0: none */
+    const uint32_t         *oids;        /* its elements; 0: a scalar */
 } ngx_hm_stmt_t;
 
 struct ngx_hm_main_conf_s {
@@ -487,6 +495,8 @@ hm_problem_t ngx_hm_authenticate(ngx_hm_ctx_t *hm);
 void ngx_hm_token_cache_init(void);
 hm_problem_t ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate,
     ngx_uint_t n);
+hm_problem_t ngx_hm_login_try(ngx_hm_ctx_t *hm, const u_char account[32],
+    ngx_uint_t success);
 ngx_int_t ngx_hm_zone_init(ngx_shm_zone_t *zone, void *data);
 void ngx_hm_zone_attach(ngx_shm_zone_t *zone);
 hm_problem_t ngx_hm_body_check(ngx_hm_ctx_t *hm);

@@ -261,6 +261,8 @@ ngx_hm_audit_build(void)
     seg->actor = hm_nil_uuid;
     seg->seq_param = 0;
     seg->more = 0;
+    seg->many = 0;
+    seg->was_many = 0;
     seg->nseq = (uint32_t) ngx_hm_aud.nflying;
     seg->done = ngx_hm_audit_done;
 

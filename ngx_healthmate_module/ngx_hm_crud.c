@@ -312,6 +312,8 @@ ngx_hm_create_send(ngx_hm_ctx_t *hm)
         }
     }
 
+    hm->seg.many = hm->idem == NULL && !hm->foreign && !hm->no_many;
+
     return ngx_hm_seg_wait(hm);
 }
 
@@ -346,9 +348,20 @@ ngx_hm_create_done(ngx_hm_ctx_t *hm)
     r = hm->seg.res;
     res = hm->route->resource;
 
-    if (!PQgetisnull(r, 0, 1)) {
+    if (hm->seg.was_many
+        && hm_uuid_eq(&hm->seg.many_owner, &hm_nil_uuid))
+    {
+        /* not with the others: it will be told why */
+        hm->no_many = 1;
+        hm->audited = 0;
+        rc = ngx_hm_create_read(hm);
 
-        done = hm_row_uuid(r, 0, 1);
+        return rc == NGX_HM_NEXT ? ngx_hm_goto(hm, ngx_hm_create_again) : rc;
+    }
+
+    if (hm->seg.was_many || !PQgetisnull(r, 0, 1)) {
+
+        done = hm->seg.was_many ? hm->seg.many_owner : hm_row_uuid(r, 0, 1);
 
         if (!hm_uuid_eq(&done, &hm->subject)) {
             ngx_hm_leak(hm, res->name);
@@ -356,7 +369,9 @@ ngx_hm_create_done(ngx_hm_ctx_t *hm)
         }
 
         ngx_hm_count(NGX_HM_M_POINTS, 1);
-        ngx_hm_crud_ring(hm, hm_row_bool(r, 0, 2));
+
+        /* of a whole batch the relay rings for the jobs */
+        ngx_hm_crud_ring(hm, !hm->seg.was_many && hm_row_bool(r, 0, 2));
 
         if (res->shown != NULL
             && res->shown(res, &hm->mem, hm->record) != HM_OK)

@@ -14,7 +14,9 @@
 #include "ngx_hm.h"
 
 
-#define NGX_HM_SET   8
+#define NGX_HM_SET           8
+#define NGX_HM_LOGIN_TRIES   5
+#define NGX_HM_LOGIN_WINDOW  300
 
 
 typedef struct {
@@ -55,6 +57,9 @@ static const char  *ngx_hm_class_names[] = {
 
 static uint64_t ngx_hm_rate_key(ngx_hm_ctx_t *hm, ngx_hm_class_t rate);
 static uint64_t ngx_hm_mix(uint64_t h, const u_char *p, size_t len);
+static ngx_hm_rate_row_t *ngx_hm_rate_row(uint64_t key, uint32_t now,
+    uint32_t window);
+static void ngx_hm_rate_done(uint64_t key);
 static ngx_uint_t ngx_hm_set_lock(ngx_hm_rate_set_t *set);
 
 
@@ -153,28 +158,18 @@ ngx_hm_set_lock(ngx_hm_rate_set_t *set)
 }
 
 
-/*
- * Takes n of the caller's quota.  With limits off everything is counted and
- * nothing refused.
- */
-hm_problem_t
-ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate, ngx_uint_t n)
+/* The row of a key, locked with its set; NULL: the set cannot be had. */
+static ngx_hm_rate_row_t *
+ngx_hm_rate_row(uint64_t key, uint32_t now, uint32_t window)
 {
-    uint64_t            key;
-    uint32_t            now, quota, window, used, until;
-    ngx_uint_t          i, refused;
+    ngx_uint_t          i;
     ngx_hm_rate_set_t  *set;
     ngx_hm_rate_row_t  *row, *victim;
 
-    quota = (uint32_t) hm->conf->quota[rate];
-    window = (uint32_t) hm->conf->window[rate];
-    now = (uint32_t) ngx_time();         /* a long upload goes on counting */
-
-    key = ngx_hm_rate_key(hm, rate);
     set = &ngx_hm_shared->sets[key % ngx_hm_shared->nsets];
 
     if (!ngx_hm_set_lock(set)) {
-        return HM_PROBLEM_OVERLOADED;
+        return NULL;
     }
 
     row = NULL;
@@ -202,7 +197,42 @@ ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate, ngx_uint_t n)
         row->until = now + window;
     }
 
-    refused = hm->conf->limits && (row->used + n > quota || row->used >= quota);
+    return row;
+}
+
+
+static void
+ngx_hm_rate_done(uint64_t key)
+{
+    ngx_unlock(&ngx_hm_shared->sets[key % ngx_hm_shared->nsets].lock);
+}
+
+
+/*
+ * Takes n of the caller's quota.  With limits off everything is counted and
+ * nothing refused.
+ */
+hm_problem_t
+ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate, ngx_uint_t n)
+{
+    uint64_t            key;
+    uint32_t            now, quota, window, used, until;
+    ngx_uint_t          refused;
+    ngx_hm_rate_row_t  *row;
+
+    quota = (uint32_t) hm->conf->quota[rate];
+    window = (uint32_t) hm->conf->window[rate];
+    now = (uint32_t) ngx_time();         /* a long upload goes on counting */
+
+    key = ngx_hm_rate_key(hm, rate);
+    row = ngx_hm_rate_row(key, now, window);
+
+    if (row == NULL) {
+        return HM_PROBLEM_OVERLOADED;
+    }
+
+    refused = hm->conf->limits
+              && (row->used + n > quota || row->used >= quota);
 
     if (!refused) {
         row->used += (uint32_t) n;
@@ -211,7 +241,7 @@ ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate, ngx_uint_t n)
     used = row->used;
     until = row->until;
 
-    ngx_unlock(&set->lock);
+    ngx_hm_rate_done(key);
 
     hm->rate_class = rate;
     hm->rate_quota = quota;
@@ -231,6 +261,45 @@ ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate, ngx_uint_t n)
 }
 
 
+/*
+ * A try to log in to an account from a network (/24, /64): five failures in
+ * 300 s, whether the account exists or not.  The try is taken before the
+ * password is hashed, so that parallel ones count; a success gives all back.
+ */
+hm_problem_t
+ngx_hm_login_try(ngx_hm_ctx_t *hm, const u_char account[32],
+    ngx_uint_t success)
+{
+    uint64_t            key;
+    uint32_t            now;
+    ngx_uint_t          refused;
+    ngx_hm_rate_row_t  *row;
+
+    now = (uint32_t) ngx_time();
+    key = ngx_hm_mix(ngx_hm_rate_key(hm, NGX_HM_CLASS_LAST), account, 32);
+    row = ngx_hm_rate_row(key, now, NGX_HM_LOGIN_WINDOW);
+
+    if (row == NULL) {
+        return HM_PROBLEM_OVERLOADED;
+    }
+
+    refused = hm->conf->limits && row->used >= NGX_HM_LOGIN_TRIES;
+    hm->headers.retry_after = row->until - now;
+
+    if (success) {
+        row->used = 0;
+        refused = 0;
+
+    } else if (!refused) {
+        row->used++;
+    }
+
+    ngx_hm_rate_done(key);
+
+    return refused ? HM_PROBLEM_TOO_MANY_ATTEMPTS : HM_PROBLEM_NONE;
+}
+
+
 static uint64_t
 ngx_hm_rate_key(ngx_hm_ctx_t *hm, ngx_hm_class_t rate)
 {
@@ -239,7 +308,7 @@ ngx_hm_rate_key(ngx_hm_ctx_t *hm, ngx_hm_class_t rate)
 
     h = ngx_hm_shared->seed + (uint64_t) rate;
 
-    if (hm->signed_in) {
+    if (hm->signed_in && rate != NGX_HM_CLASS_LAST) {
         return ngx_hm_mix(h, hm->who.sub.b, 16);
     }
 
@@ -253,6 +322,12 @@ ngx_hm_rate_key(ngx_hm_ctx_t *hm, ngx_hm_class_t rate)
                              ->sin6_addr.s6_addr, 8);
     }
 #endif
+
+    if (c->sockaddr->sa_family == AF_INET) {
+        /* one address in the classes, its /24 for tries to log in */
+        return ngx_hm_mix(h, (u_char *) &((struct sockaddr_in *) c->sockaddr)
+                             ->sin_addr, rate == NGX_HM_CLASS_LAST ? 3 : 4);
+    }
 
     return ngx_hm_mix(h, c->addr_text.data, c->addr_text.len);
 }

@@ -64,7 +64,9 @@ typedef struct {
     ngx_uint_t            in_stmt;       /* 0: its context is due */
     ngx_uint_t            n;
     uint64_t              first_seq;
+    PGresult             *many_res;
     unsigned              failed:1;
+    unsigned              many:1;        /* one statement for all of them */
 } ngx_hm_batch_t;
 
 
@@ -84,6 +86,9 @@ typedef struct {
     ngx_event_t           timer;
     ngx_uint_t            told;          /* the fault was logged */
     unsigned              prepare_failed:1;
+    u_char               *buf;           /* arrays of a batch */
+    size_t                size;
+    unsigned char         seq_be[8];
 } ngx_hm_pgconn_t;
 
 
@@ -104,6 +109,13 @@ static const ngx_hm_lane_row_t  ngx_hm_lanes[] = {
 };
 
 #define NGX_HM_PG_CONNS   7
+
+
+static const int  ngx_hm_pg_binary[NGX_HM_PARAMS] = {
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
+};
 
 
 static struct {
@@ -138,6 +150,13 @@ static void ngx_hm_pg_result(ngx_hm_batch_t *b, PGresult *res);
 static void ngx_hm_pg_synced(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b);
 static void ngx_hm_pg_flush(ngx_event_t *ev);
 static ngx_int_t ngx_hm_pg_batch(ngx_hm_pgconn_t *conn);
+static ngx_uint_t ngx_hm_pg_take_many(ngx_hm_pgconn_t *conn,
+    ngx_hm_batch_t *b);
+static ngx_int_t ngx_hm_pg_put_many(ngx_hm_pgconn_t *conn,
+    ngx_hm_batch_t *b);
+static u_char *ngx_hm_pg_array(u_char *p, ngx_hm_batch_t *b, int param,
+    uint32_t oid);
+static void ngx_hm_pg_share(ngx_hm_batch_t *b);
 static ngx_int_t ngx_hm_pg_put(ngx_hm_pgconn_t *conn, ngx_hm_seg_t *seg);
 static void ngx_hm_pg_push(ngx_hm_pgconn_t *conn);
 static void ngx_hm_pg_fail_queue(ngx_hm_lane_t lane);
@@ -491,6 +510,8 @@ ngx_hm_pg_lost(ngx_hm_pgconn_t *conn, const char *why)
             ngx_queue_insert_tail(&segs, q);
         }
 
+        PQclear(b->many_res);
+        b->many_res = NULL;
         ngx_queue_insert_tail(&conn->spare, &b->queue);
     }
 
@@ -654,7 +675,10 @@ ngx_hm_pg_prepare(ngx_hm_pgconn_t *conn)
          && PQenterPipelineMode(conn->pg) == 1
          && hm_uuid7(&conn->shard, hm_now()) == HM_OK
          && PQsendPrepare(conn->pg, "ctx",
-                "select set_config('hm.actor', $1::text, true)", 1, NULL);
+                "select set_config('hm.actor', $1::text, true)", 1, NULL)
+         && PQsendPrepare(conn->pg, "ctxs",
+                "select set_config('hm.actor', '', true),"
+                " set_config('hm.actors', $1::text, true)", 1, NULL);
 
     stmt = ngx_hm_pg.conf->stmts.elts;
 
@@ -797,6 +821,17 @@ ngx_hm_pg_batch(ngx_hm_pgconn_t *conn)
     b->n = 0;
     b->first_seq = conn->seq;
 
+    b->many = 0;
+    b->many_res = NULL;
+
+    if (ngx_hm_pg_take_many(conn, b)) {
+        if (ngx_hm_pg_put_many(conn, b) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        goto sync;
+    }
+
     while (!ngx_queue_empty(lane)
            && b->n < ngx_hm_lanes[conn->lane].batch)
     {
@@ -822,6 +857,8 @@ ngx_hm_pg_batch(ngx_hm_pgconn_t *conn)
         }
     }
 
+sync:
+
     b->at = ngx_queue_head(&b->segs);
 
     ngx_hm_count(NGX_HM_M_PG_BATCHES, 1);
@@ -831,17 +868,229 @@ ngx_hm_pg_batch(ngx_hm_pgconn_t *conn)
 }
 
 
+/*
+ * The segments at the head of the queue whose statement has a twin that
+ * takes the rows of all of them: at least two of the same.
+ */
+static ngx_uint_t
+ngx_hm_pg_take_many(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b)
+{
+    ngx_uint_t      n, twin;
+    ngx_queue_t    *q, *lane;
+    ngx_hm_seg_t   *seg;
+    ngx_hm_stmt_t  *stmt;
+
+#ifdef HM_FAULT_SWAP
+    return 0;
+#endif
+
+    lane = &ngx_hm_pg.queue[conn->lane];
+    stmt = ngx_hm_pg.conf->stmts.elts;
+    twin = 0;
+    n = 0;
+
+    for (q = ngx_queue_head(lane);
+         q != ngx_queue_sentinel(lane) && n < ngx_hm_lanes[conn->lane].batch;
+         q = ngx_queue_next(q))
+    {
+        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
+
+        if (!seg->many || seg->alone || stmt[seg->stmt].many == 0
+            || (twin != 0 && stmt[seg->stmt].many != twin))
+        {
+            break;
+        }
+
+        twin = stmt[seg->stmt].many;
+        n++;
+    }
+
+    if (n < 2) {
+        return 0;
+    }
+
+    while (b->n < n) {
+        q = ngx_queue_head(lane);
+        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
+        ngx_hm_pg_unlink(seg);
+        ngx_queue_insert_tail(&b->segs, &seg->queue);
+        seg->flying = 1;
+        b->n++;
+    }
+
+    b->many = 1;
+
+    return 1;
+}
+
+
+/*
+ * One statement for the batch: each parameter an array of the segments' own.
+ * Its context names all the actors, each of whom is there for himself only.
+ */
+static ngx_int_t
+ngx_hm_pg_put_many(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b)
+{
+    int              i, lengths[NGX_HM_PARAMS];
+    size_t           need;
+    u_char          *p;
+    const char      *values[NGX_HM_PARAMS], *actors;
+    ngx_queue_t     *q;
+    ngx_hm_seg_t    *seg, *first;
+    ngx_hm_stmt_t   *stmt;
+
+    first = ngx_queue_data(ngx_queue_head(&b->segs), ngx_hm_seg_t, queue);
+    stmt = (ngx_hm_stmt_t *) ngx_hm_pg.conf->stmts.elts + first->stmt;
+
+    need = 4 + b->n * (HM_UUID_TEXT + 1);
+
+    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
+         q = ngx_queue_next(q))
+    {
+        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
+
+        for (i = 0; i < seg->nparams; i++) {
+            need += 4 + (size_t) seg->lengths[i];
+        }
+    }
+
+    need += (size_t) first->nparams * 24;
+
+    if (need > conn->size) {
+        ngx_free(conn->buf);
+        conn->size = 0;
+        conn->buf = ngx_alloc(need * 2, ngx_hm_pg.log);
+
+        if (conn->buf == NULL) {
+            return NGX_ERROR;
+        }
+
+        conn->size = need * 2;
+    }
+
+    p = conn->buf;
+    actors = (char *) p;
+    *p++ = '{';
+
+    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
+         q = ngx_queue_next(q))
+    {
+        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
+
+#ifndef HM_FAULT_NO_CONTEXT
+        hm_uuid_format(&seg->actor, (char *) p);
+        p += HM_UUID_TEXT;
+        *p++ = ',';
+#endif
+    }
+
+    p[-1] = p[-1] == ',' ? '}' : '{';
+
+    if (p[-1] == '{') {
+        *p++ = '}';
+    }
+
+    *p++ = '\0';
+
+    for (i = 0; i < first->nparams; i++) {
+        values[i] = (char *) p;
+
+        if (stmt->oids[i] != 0) {
+            p = ngx_hm_pg_array(p, b, i, stmt->oids[i]);
+        }
+
+        lengths[i] = (int) (p - (u_char *) values[i]);
+    }
+
+    hm_put_u64(conn->seq_be, conn->seq);
+    conn->seq += b->n;
+
+    i = first->seq_param;
+    values[i] = (char *) conn->shard.b;
+    lengths[i] = 16;
+    values[i + 1] = (char *) conn->seq_be;
+    lengths[i + 1] = 8;
+
+    return PQsendQueryPrepared(conn->pg, "ctxs", 1, &actors, NULL, NULL, 0)
+           && PQsendQueryPrepared(conn->pg, ngx_hm_pg.names[stmt->many],
+                                  first->nparams, values, lengths,
+                                  ngx_hm_pg_binary, 1)
+           ? NGX_OK : NGX_ERROR;
+}
+
+
+static u_char *
+ngx_hm_pg_array(u_char *p, ngx_hm_batch_t *b, int param, uint32_t oid)
+{
+    ngx_queue_t   *q;
+    ngx_hm_seg_t  *seg;
+
+    hm_put_u32(p, 1);
+    hm_put_u32(p + 4, 1);
+    hm_put_u32(p + 8, oid);
+    hm_put_u32(p + 12, (uint32_t) b->n);
+    hm_put_u32(p + 16, 1);
+    p += 20;
+
+    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
+         q = ngx_queue_next(q))
+    {
+        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
+
+        if (seg->values[param] == NULL) {
+            hm_put_u32(p, (uint32_t) -1);
+            p += 4;
+            continue;
+        }
+
+        hm_put_u32(p, (uint32_t) seg->lengths[param]);
+        p = ngx_cpymem(p + 4, seg->values[param],
+                       (size_t) seg->lengths[param]);
+    }
+
+    return p;
+}
+
+
+/* Whose row became what: matched by the id that comes back. */
+static void
+ngx_hm_pg_share(ngx_hm_batch_t *b)
+{
+    int            row;
+    hm_uuid_t      id;
+    ngx_queue_t   *q;
+    ngx_hm_seg_t  *seg;
+
+    row = 0;
+
+    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
+         q = ngx_queue_next(q))
+    {
+        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
+        seg->was_many = 1;
+        seg->many_owner = hm_nil_uuid;
+
+        if (b->many_res == NULL || row >= PQntuples(b->many_res)) {
+            continue;
+        }
+
+        id = hm_row_uuid(b->many_res, row, 0);
+
+        if (ngx_memcmp(id.b, seg->values[0], 16) == 0) {
+            seg->many_owner = hm_row_uuid(b->many_res, row, 1);
+        }
+
+        row++;
+    }
+}
+
+
 static ngx_int_t
 ngx_hm_pg_put(ngx_hm_pgconn_t *conn, ngx_hm_seg_t *seg)
 {
     int          len;
     char         actor[HM_UUID_TEXT + 1];
     const char  *value;
-    static int   binary[NGX_HM_PARAMS] = {
-        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
-    };
 
     actor[0] = '\0';
 
@@ -871,7 +1120,7 @@ ngx_hm_pg_put(ngx_hm_pgconn_t *conn, ngx_hm_seg_t *seg)
 
     if (!PQsendQueryPrepared(conn->pg, ngx_hm_pg.names[seg->stmt],
                              seg->nparams, seg->values, seg->lengths,
-                             binary, 1))
+                             ngx_hm_pg_binary, 1))
     {
         return NGX_ERROR;
     }
@@ -879,7 +1128,7 @@ ngx_hm_pg_put(ngx_hm_pgconn_t *conn, ngx_hm_seg_t *seg)
     if (seg->more
         && !PQsendQueryPrepared(conn->pg, ngx_hm_pg.names[seg->more_stmt],
                                 seg->more_nparams, seg->more_values,
-                                seg->more_lengths, binary, 1))
+                                seg->more_lengths, ngx_hm_pg_binary, 1))
     {
         return NGX_ERROR;
     }
@@ -959,7 +1208,8 @@ ngx_hm_pg_advance(ngx_hm_batch_t *b)
     seg = ngx_queue_data(b->at, ngx_hm_seg_t, queue);
 
     if (++b->in_stmt > 1u + seg->more) {
-        b->at = ngx_queue_next(b->at);
+        b->at = b->many ? ngx_queue_sentinel(&b->segs)
+                        : ngx_queue_next(b->at);
         b->in_stmt = 0;
     }
 }
@@ -980,6 +1230,11 @@ ngx_hm_pg_result(ngx_hm_batch_t *b, PGresult *res)
     }
 
     if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
+        if (seg != NULL && b->in_stmt == 1 && b->many) {
+            b->many_res = res;
+            return;
+        }
+
         if (seg != NULL && b->in_stmt == 1) {
             if (seg->res != NULL) {
                 PQclear(seg->res);
@@ -1029,6 +1284,15 @@ ngx_hm_pg_synced(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b)
     n = b->n;
 
     ngx_queue_init(&segs);
+
+    if (b->many) {
+        if (!failed) {
+            ngx_hm_pg_share(b);
+        }
+
+        PQclear(b->many_res);
+        b->many_res = NULL;
+    }
 
     while (!ngx_queue_empty(&b->segs)) {
         q = ngx_queue_head(&b->segs);

@@ -186,6 +186,7 @@ static const unsigned  ngx_hm_kind_lanes[HM_SQL_LAST] = {
     [HM_SQL_LIST_DESC_KINDS] = NGX_HM_ON(SLOW),
     [HM_SQL_LIST_ASC_KINDS] = NGX_HM_ON(SLOW),
     [HM_SQL_INSERT] = NGX_HM_ON(WRITE)|NGX_HM_ON(SOLO),
+    [HM_SQL_INSERT_MANY] = NGX_HM_ON(WRITE),
     [HM_SQL_UPDATE] = NGX_HM_ON(SOLO),
     [HM_SQL_DELETE] = NGX_HM_ON(SOLO),
     [HM_SQL_BATCH] = NGX_HM_ON(SOLO),
@@ -195,6 +196,43 @@ static const unsigned  ngx_hm_kind_lanes[HM_SQL_LAST] = {
 
 
 static ngx_uint_t  ngx_hm_first[NGX_HM_NRESOURCES];
+
+
+static const uint32_t *ngx_hm_insert_oids(ngx_conf_t *cf,
+    const hm_resource_t *res);
+
+
+/* Types of the elements of an insert's parameters as arrays. */
+static const uint32_t *
+ngx_hm_insert_oids(ngx_conf_t *cf, const hm_resource_t *res)
+{
+    uint32_t    *oids, *p;
+    ngx_uint_t   i;
+
+    static const uint32_t  head[] = { 2950, 2950, 23, 1184 };
+    static const uint32_t  tail[HM_TAIL_LAST] = {
+        0, 0, 2950, 2950, 21, 21, 17, 2950
+    };
+
+    oids = ngx_palloc(cf->pool, NGX_HM_PARAMS * sizeof(uint32_t));
+    if (oids == NULL) {
+        return NULL;
+    }
+
+    ngx_memcpy(oids, head, sizeof(head));
+    p = oids + 4;
+
+    for (i = 0; i < res->nfields; i++) {
+        *p++ = (res->fields[i].flags & HM_F_SEALED)
+               || res->fields[i].type == HM_T_BYTES ? 17
+               : res->fields[i].type == HM_T_TIME ? 1184
+               : res->fields[i].type == HM_T_REAL ? 701 : 25;
+    }
+
+    ngx_memcpy(p, tail, sizeof(tail));
+
+    return oids;
+}
 
 
 ngx_int_t
@@ -250,6 +288,22 @@ ngx_hm_stmts_init(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf)
                 stmt->name = res->name;
                 stmt->lanes = ngx_hm_kind_lanes[kind];
                 stmt->nparams = 0;
+                stmt->many = 0;
+                stmt->oids = NULL;
+
+                if (kind == HM_SQL_INSERT && res->conflict != NULL) {
+                    /* one for all leaves: PostgreSQL finds each row's */
+                    stmt->many = ngx_hm_first[i] + HM_SQL_INSERT_MANY;
+                    stmt->oids = ngx_hm_insert_oids(cf, res);
+
+                    if (stmt->oids == NULL) {
+                        return NGX_ERROR;
+                    }
+                }
+
+                if (kind == HM_SQL_INSERT_MANY && leaf != 0) {
+                    stmt->lanes = 0;
+                }
             }
         }
     }

@@ -785,8 +785,9 @@ auth_session_reply(ngx_hm_ctx_t *hm, auth_t *auth, ngx_uint_t status,
 static ngx_hm_rc_t
 auth_login_read(ngx_hm_ctx_t *hm)
 {
-    auth_t       *auth;
-    hm_str_t      password;
+    auth_t        *auth;
+    hm_str_t       password;
+    hm_problem_t   p;
 
     auth = ngx_hm_pcalloc(hm, sizeof(auth_t));
     if (auth == NULL) {
@@ -829,7 +830,9 @@ auth_login_read(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
     }
 
-    return NGX_HM_NEXT;
+    p = ngx_hm_login_try(hm, auth->email_index, 0);
+
+    return p == HM_PROBLEM_NONE ? NGX_HM_NEXT : ngx_hm_fail(hm, p);
 }
 
 
@@ -904,6 +907,8 @@ auth_login_verified(ngx_hm_ctx_t *hm)
     if (auth->kdf.rc != HM_OK || !auth->known || !auth->active) {
         return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
     }
+
+    (void) ngx_hm_login_try(hm, auth->email_index, 1);
 
     /* from here on it is that person */
 

@@ -343,7 +343,7 @@ CREATE TRIGGER users_role_guard BEFORE UPDATE OF role ON users
 \set nil '''00000000-0000-0000-0000-000000000000''::uuid'
 \set rollup '''00000000-0000-7000-8000-000000000001''::uuid'
 \set retention '''00000000-0000-7000-8000-000000000002''::uuid'
-\set own 'user_id = hm_actor() OR user_id = ANY (hm_actors())'
+\set own 'user_id = hm_actor() OR hm_among_actors(user_id)'
 \set may_read 'hm_may(hm_actor(), user_id, ''read'')'
 \set may_write 'hm_may(hm_actor(), user_id, ''write'')'
 

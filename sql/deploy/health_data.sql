@@ -61,7 +61,7 @@ INSERT INTO sealed_columns VALUES
     ('health_data', 'slug_index', 'blind'),
     ('health_data', 'dedup_key', 'blind');
 
-\set own 'user_id = hm_actor() OR user_id = ANY (hm_actors())'
+\set own 'user_id = hm_actor() OR hm_among_actors(user_id)'
 \set may_read 'hm_may(hm_actor(), user_id, ''read'')'
 \set may_write 'hm_may(hm_actor(), user_id, ''write'')'
 \set rollup '''00000000-0000-7000-8000-000000000001''::uuid'

@@ -95,7 +95,7 @@ INSERT INTO sealed_columns VALUES
 
 \set sweeper '''00000000-0000-7000-8000-000000000003''::uuid'
 \set retention '''00000000-0000-7000-8000-000000000002''::uuid'
-\set asked 'requester = hm_actor() OR requester = ANY (hm_actors())'
+\set asked 'requester = hm_actor() OR hm_among_actors(requester)'
 
 CALL hm_secure('jobs');
 CREATE POLICY jobs_read ON jobs FOR SELECT TO hm_api, hm_worker
