@@ -30,6 +30,7 @@ static void hm_sql_job(const hm_resource_t *res, hm_buf_t *b, unsigned tail,
     const char *from);
 static void hm_sql_get(const hm_resource_t *res, hm_buf_t *b,
     const char *table);
+static void hm_sql_get_many(const hm_resource_t *res, hm_buf_t *b);
 static void hm_sql_list(const hm_resource_t *res, hm_buf_t *b,
     const char *table, bool asc, bool filter);
 static void hm_sql_list_kinds(const hm_resource_t *res, hm_buf_t *b,
@@ -579,6 +580,9 @@ hm_resource_sql(const hm_resource_t *res, hm_buf_t *b, hm_sql_t kind,
     case HM_SQL_GET:
         hm_sql_get(res, b, table);
         break;
+    case HM_SQL_GET_MANY:
+        hm_sql_get_many(res, b);
+        break;
     case HM_SQL_LIST_DESC:
     case HM_SQL_LIST_DESC_FILTER:
         hm_sql_list(res, b, table, false, kind == HM_SQL_LIST_DESC_FILTER);
@@ -646,6 +650,27 @@ hm_sql_get(const hm_resource_t *res, hm_buf_t *b, const char *table)
     hm_sql_columns(res, b, "t");
     hm_buf_printf(b, " from %s t where " hm_sql_owner("t", "1")
                   " and t.id = $2::uuid", table);
+}
+
+
+/*
+ * The reads of a batch, each of another person perhaps.  Joined on owner and
+ * id: HM_FAULT_JOIN_ID makes the build that forgets the owner, which then
+ * has to stand at the comparison in the module.
+ */
+static void
+hm_sql_get_many(const hm_resource_t *res, hm_buf_t *b)
+{
+    hm_buf_lit(b, "select ");
+    hm_sql_columns(res, b, "t");
+#if !defined(HM_FAULT_JOIN_ID) && !defined(HM_FAULT_NO_OWNER)
+    hm_buf_printf(b, " from unnest($1::uuid[], $2::uuid[]) as r(user_id, id)"
+                  " join %s t on t.user_id = r.user_id and t.id = r.id",
+                  res->table);
+#else
+    hm_buf_printf(b, " from unnest($1::uuid[], $2::uuid[]) as r(user_id, id)"
+                  " join %s t on t.id = r.id", res->table);
+#endif
 }
 
 

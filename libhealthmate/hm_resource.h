@@ -165,6 +165,7 @@ void hm_resource_json(const hm_resource_t *res, hm_buf_t *b,
  */
 typedef enum {
     HM_SQL_GET = 0,              /* 1 user_id  2 id */
+    HM_SQL_GET_MANY,             /* the same of several people: arrays */
     HM_SQL_LIST_DESC,            /* 1 user_id 2 time 3 id 4 from 5 limit */
     HM_SQL_LIST_ASC,             /* 1 user_id 2 time 3 id 4 to   5 limit */
     HM_SQL_LIST_DESC_FILTER,     /* the same and 6 of the filter */

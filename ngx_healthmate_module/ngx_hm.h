@@ -183,6 +183,8 @@ struct ngx_hm_seg_s {
 
     /* of a statement that took the rows of a whole batch */
     hm_uuid_t               many_owner;  /* nil: not done, send it alone */
+    struct ngx_hm_shared_res_s  *shared; /* the result of all of them */
+    int                     row;         /* mine in it; -1: there is none */
 
     unsigned                queued:1;
     unsigned                flying:1;

@@ -263,6 +263,7 @@ ngx_hm_audit_build(void)
     seg->more = 0;
     seg->many = 0;
     seg->was_many = 0;
+    seg->row = 0;
     seg->nseq = (uint32_t) ngx_hm_aud.nflying;
     seg->done = ngx_hm_audit_done;
 

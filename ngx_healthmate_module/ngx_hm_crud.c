@@ -473,6 +473,9 @@ ngx_hm_get_send(ngx_hm_ctx_t *hm)
     ngx_hm_seg_uuid(&hm->seg, &hm->subject);
     ngx_hm_seg_uuid(&hm->seg, &hm->path_id);
 
+    /* what is changed afterwards keeps its result for itself */
+    hm->seg.many = !hm->foreign && hm->method == NGX_HTTP_GET;
+
     return ngx_hm_seg_wait(hm);
 }
 
@@ -534,7 +537,7 @@ ngx_hm_crud_row(ngx_hm_ctx_t *hm, hm_record_t **out)
 
     hm->audit.row.first = hm->path_id;
 
-    if (PQntuples(hm->seg.res) == 0) {
+    if (hm->seg.row < 0 || PQntuples(hm->seg.res) == 0) {
         return ngx_hm_fail(hm, HM_PROBLEM_NOT_FOUND);
     }
 
@@ -543,7 +546,8 @@ ngx_hm_crud_row(ngx_hm_ctx_t *hm, hm_record_t **out)
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
 
-    rc = ngx_hm_open_row(hm, hm->route->resource, rec, hm->seg.res, 0, 0);
+    rc = ngx_hm_open_row(hm, hm->route->resource, rec, hm->seg.res,
+                         hm->seg.row, 0);
     if (rc != NGX_HM_NEXT) {
         return rc;
     }

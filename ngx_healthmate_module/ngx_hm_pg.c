@@ -57,6 +57,15 @@ typedef enum {
 } ngx_hm_pg_state_e;
 
 
+/* A result that several segments look into; the last one clears it. */
+typedef struct ngx_hm_shared_res_s  ngx_hm_shared_res_t;
+
+struct ngx_hm_shared_res_s {
+    PGresult             *res;
+    ngx_uint_t            refs;
+};
+
+
 typedef struct {
     ngx_queue_t           queue;
     ngx_queue_t           segs;
@@ -157,6 +166,9 @@ static ngx_int_t ngx_hm_pg_put_many(ngx_hm_pgconn_t *conn,
 static u_char *ngx_hm_pg_array(u_char *p, ngx_hm_batch_t *b, int param,
     uint32_t oid);
 static void ngx_hm_pg_share(ngx_hm_batch_t *b);
+static ngx_uint_t ngx_hm_pg_asked(ngx_hm_batch_t *b, const PGresult *res,
+    int row);
+static void ngx_hm_pg_share_rows(ngx_hm_batch_t *b);
 static ngx_int_t ngx_hm_pg_put(ngx_hm_pgconn_t *conn, ngx_hm_seg_t *seg);
 static void ngx_hm_pg_push(ngx_hm_pgconn_t *conn);
 static void ngx_hm_pg_fail_queue(ngx_hm_lane_t lane);
@@ -1002,14 +1014,19 @@ ngx_hm_pg_put_many(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b)
         lengths[i] = (int) (p - (u_char *) values[i]);
     }
 
-    hm_put_u64(conn->seq_be, conn->seq);
-    conn->seq += b->n;
+    if (first->seq_param >= 0) {
+        hm_put_u64(conn->seq_be, conn->seq);
+        conn->seq += b->n;
+    }
 
     i = first->seq_param;
-    values[i] = (char *) conn->shard.b;
-    lengths[i] = 16;
-    values[i + 1] = (char *) conn->seq_be;
-    lengths[i + 1] = 8;
+
+    if (i >= 0) {
+        values[i] = (char *) conn->shard.b;
+        lengths[i] = 16;
+        values[i + 1] = (char *) conn->seq_be;
+        lengths[i + 1] = 8;
+    }
 
     return PQsendQueryPrepared(conn->pg, "ctxs", 1, &actors, NULL, NULL, 0)
            && PQsendQueryPrepared(conn->pg, ngx_hm_pg.names[stmt->many],
@@ -1049,6 +1066,99 @@ ngx_hm_pg_array(u_char *p, ngx_hm_batch_t *b, int param, uint32_t oid)
     }
 
     return p;
+}
+
+
+/* Has anybody in the batch asked for this row, as its owner? */
+static ngx_uint_t
+ngx_hm_pg_asked(ngx_hm_batch_t *b, const PGresult *res, int row)
+{
+    hm_uuid_t      id, owner;
+    ngx_queue_t   *q;
+    ngx_hm_seg_t  *seg;
+
+    id = hm_row_uuid(res, row, 0);
+    owner = hm_row_uuid(res, row, 1);
+
+    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
+         q = ngx_queue_next(q))
+    {
+        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
+
+        if (ngx_memcmp(owner.b, seg->values[0], 16) == 0
+            && ngx_memcmp(id.b, seg->values[1], 16) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/*
+ * Reads: each segment looks into the one result, at the row with its owner
+ * and id.  Rows come in the order of the batch, but for those that are not
+ * there.  A row that nobody asked for is given to whoever asked for its id:
+ * the comparison of owners refuses it there, aloud.
+ */
+static void
+ngx_hm_pg_share_rows(ngx_hm_batch_t *b)
+{
+    int                   i, n, row, alien;
+    hm_uuid_t             id, owner;
+    ngx_queue_t          *q;
+    ngx_hm_seg_t         *seg;
+    ngx_hm_shared_res_t  *shared;
+
+    shared = ngx_alloc(sizeof(ngx_hm_shared_res_t), ngx_hm_pg.log);
+
+    if (shared == NULL) {
+        b->failed = 1;
+        return;
+    }
+
+    shared->res = b->many_res;
+    shared->refs = b->n;
+    b->many_res = NULL;
+
+    n = PQntuples(shared->res);
+    row = 0;
+
+    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
+         q = ngx_queue_next(q))
+    {
+        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
+        seg->was_many = 1;
+        seg->shared = shared;
+        seg->res = shared->res;
+        seg->row = -1;
+        alien = -1;
+
+        for (i = 0; i < n; i++, row++) {
+            row = row < n ? row : 0;
+            id = hm_row_uuid(shared->res, row, 0);
+
+            if (ngx_memcmp(id.b, seg->values[1], 16) != 0) {
+                continue;
+            }
+
+            owner = hm_row_uuid(shared->res, row, 1);
+
+            if (ngx_memcmp(owner.b, seg->values[0], 16) == 0) {
+                seg->row = row;          /* two may ask for the same one */
+                break;
+            }
+
+            alien = row;
+        }
+
+        if (seg->row < 0 && alien >= 0
+            && !ngx_hm_pg_asked(b, shared->res, alien))
+        {
+            seg->row = alien;
+        }
+    }
 }
 
 
@@ -1286,7 +1396,11 @@ ngx_hm_pg_synced(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b)
     ngx_queue_init(&segs);
 
     if (b->many) {
-        if (!failed) {
+        if (!failed && conn->lane == NGX_HM_LANE_READ) {
+            ngx_hm_pg_share_rows(b);
+            failed = b->failed;
+
+        } else if (!failed) {
             ngx_hm_pg_share(b);
         }
 
@@ -1378,6 +1492,16 @@ ngx_hm_pg_done(ngx_hm_seg_t *seg, ngx_hm_pg_rc_t rc)
 void
 ngx_hm_seg_clear(ngx_hm_seg_t *seg)
 {
+    if (seg->shared != NULL) {
+        if (--seg->shared->refs == 0) {
+            PQclear(seg->shared->res);
+            ngx_free(seg->shared);
+        }
+
+        seg->shared = NULL;
+        seg->res = NULL;
+    }
+
     if (seg->res != NULL) {
         PQclear(seg->res);
         seg->res = NULL;

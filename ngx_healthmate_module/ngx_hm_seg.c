@@ -30,6 +30,7 @@ ngx_hm_seg_start(ngx_hm_ctx_t *hm, ngx_hm_lane_t lane, ngx_uint_t stmt)
     seg->more = 0;
     seg->many = 0;
     seg->was_many = 0;
+    seg->row = 0;
     seg->sqlstate[0] = '\0';
     seg->done = ngx_hm_seg_done;
     seg->data = hm;

@@ -179,6 +179,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
 
 static const unsigned  ngx_hm_kind_lanes[HM_SQL_LAST] = {
     [HM_SQL_GET] = NGX_HM_ON(READ),
+    [HM_SQL_GET_MANY] = NGX_HM_ON(READ),
     [HM_SQL_LIST_DESC] = NGX_HM_ON(READ),
     [HM_SQL_LIST_ASC] = NGX_HM_ON(READ),
     [HM_SQL_LIST_DESC_FILTER] = NGX_HM_ON(SLOW),
@@ -196,6 +197,8 @@ static const unsigned  ngx_hm_kind_lanes[HM_SQL_LAST] = {
 
 
 static ngx_uint_t  ngx_hm_first[NGX_HM_NRESOURCES];
+
+static const uint32_t  ngx_hm_get_oids[] = { 2950, 2950 };
 
 
 static const uint32_t *ngx_hm_insert_oids(ngx_conf_t *cf,
@@ -301,7 +304,14 @@ ngx_hm_stmts_init(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf)
                     }
                 }
 
-                if (kind == HM_SQL_INSERT_MANY && leaf != 0) {
+                if (kind == HM_SQL_GET) {
+                    stmt->many = ngx_hm_first[i] + HM_SQL_GET_MANY;
+                    stmt->oids = ngx_hm_get_oids;
+                }
+
+                if ((kind == HM_SQL_INSERT_MANY || kind == HM_SQL_GET_MANY)
+                    && leaf != 0)
+                {
                     stmt->lanes = 0;
                 }
             }
