@@ -1021,7 +1021,8 @@ hm_sql_delete(const hm_resource_t *res, hm_buf_t *b, const char *table)
 
 /*
  * Many rows of one person in one statement: arrays instead of scalars for
- * $1 and the fields.  One audit row; one job for each distinct key.  The
+ * $1 and the fields.  One audit row; one job for each distinct key, or,
+ * of more than 16 of a kind, one for all of that kind (":*").  The
  * answer has one row for each item: its ordinal, the id that is stored now,
  * and whether this statement made it.  A row that neither was made nor can
  * be seen lost a race: the caller sends it once more.
@@ -1070,11 +1071,18 @@ hm_sql_batch(const hm_resource_t *res, hm_buf_t *b, const char *table)
         hm_buf_printf(b,
             ", job as (insert into jobs (id, kind, unique_key, user_id,"
             " requester, permission, session, run_at, max_attempts,"
-            " created_at, updated_at) select distinct on (q.key)"
-            " q.id, '%s', q.key, $2::uuid, $%u::uuid, 'health.read',"
-            " $%u::uuid, $4::timestamptz + interval '3 seconds', 8,"
-            " $4::timestamptz, $4::timestamptz from (select j.id,"
-            " %s as key from ins j) q order by q.key on conflict"
+            " created_at, updated_at) select distinct on (w.key)"
+            " w.id, '%s', w.key, $2::uuid, $%u::uuid, 'health.read',"
+            " $%u::uuid, $4::timestamptz + w.wait, 8,"
+            " $4::timestamptz, $4::timestamptz from (select d.id,"
+            " case when d.n > 16 then d.prefix || ':*' else d.key end"
+            " as key, case when d.n > 16 then interval '10 seconds'"
+            " else interval '3 seconds' end as wait from (select g.id,"
+            " g.key, g.prefix, count(*) over (partition by g.prefix) as n"
+            " from (select (array_agg(q.id))[1] as id, q.key,"
+            " substring(q.key from '^(.*):[^:]*$') as prefix from"
+            " (select j.id, %s as key from ins j) q group by q.key) g) d) w"
+            " order by w.key on conflict"
             " (unique_key) where state in ('ready', 'retry') do nothing"
             " returning 1)", res->job_kind, tail + HM_TAIL_ACTOR,
             tail + HM_TAIL_SESSION, res->job_key);

@@ -32,7 +32,10 @@ hm_pg_config() {
     # In a chroot or a container /dev/shm may be root's alone.
     T_SHM=posix
     as $U_PG test -w /dev/shm || T_SHM=sysv
-    export T_DATA T_CONF T_SOCKET T_SHM
+    T_BUFFERS=$(awk '/^MemTotal:/ { m = int($2 / 8 / 1024) }
+        END { print (m < 128 ? 128 : m > 1024 ? 1024 : m) "MB" }' \
+        /proc/meminfo)
+    export T_DATA T_CONF T_SOCKET T_SHM T_BUFFERS
     render "$HM_ROOT/deploy/conf/postgresql.conf" "$HM_CONF/postgresql.conf"
     render "$HM_ROOT/deploy/conf/pg_hba.conf" "$HM_CONF/pg_hba.conf"
     hm_pg_ident >"$HM_CONF/pg_ident.conf"
