@@ -248,7 +248,6 @@ struct ngx_hm_ctx_s {
     const ngx_hm_route_t   *route;
 
     ngx_uint_t              refs;
-    ngx_uint_t              generation;
 
     hm_mem_t                mem;
     ngx_hm_arena_t          pool;
@@ -276,7 +275,6 @@ struct ngx_hm_ctx_s {
     unsigned                ndjson:1;
     unsigned                ring:1;      /* a job row was left */
     unsigned                streaming:1;
-    unsigned                client_id:1; /* X-Request-ID was the client's */
     unsigned                idem_twice:1;
     unsigned                no_many:1;   /* it has been tried */
     unsigned                body_wait:1; /* waits for more of the body */
@@ -302,7 +300,6 @@ struct ngx_hm_ctx_s {
     ngx_event_t             deadline;
     ngx_hm_seg_t            seg;
     ngx_hm_audit_t          audit;
-    unsigned char           audit_shard_seq[24];
 
     /* what the steps leave each other */
     hm_record_t            *record;
@@ -399,7 +396,6 @@ typedef enum {
     NGX_HM_SQL_KEY_LOAD = 0,
     NGX_HM_SQL_MAY,
     NGX_HM_SQL_AUDIT,
-    NGX_HM_SQL_AUDIT_OPEN,
     NGX_HM_SQL_AUDIT_KEY,
     NGX_HM_SQL_AUDIT_KEY_ADD,
     NGX_HM_SQL_REGISTER,
@@ -417,8 +413,6 @@ typedef enum {
 ngx_int_t ngx_hm_stmts_init(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf);
 ngx_uint_t ngx_hm_stmt_of(const hm_resource_t *res, hm_sql_t kind,
     ngx_uint_t leaf);
-#define ngx_hm_extra_of(res, n)  ngx_hm_stmt_of((res), (hm_sql_t)            \
-                                     (HM_SQL_LAST + (n)), 0)
 
 
 /* Memory and life of a context (ngx_hm_request.c). */
@@ -504,7 +498,6 @@ void ngx_hm_zone_attach(ngx_shm_zone_t *zone);
 hm_problem_t ngx_hm_body_check(ngx_hm_ctx_t *hm);
 void ngx_hm_body_read(ngx_hm_ctx_t *hm);
 ngx_int_t ngx_hm_body_more(ngx_hm_ctx_t *hm);    /* streamed: NGX_AGAIN.. */
-void ngx_hm_body_resume(ngx_http_request_t *r);
 ngx_hm_rc_t ngx_hm_json_body(ngx_hm_ctx_t *hm);  /* hm->body -> hm->json */
 
 
@@ -557,7 +550,6 @@ ngx_int_t ngx_hm_keys_start(ngx_hm_main_conf_t *mcf);
 void ngx_hm_keys_stop(void);
 ngx_hm_rc_t ngx_hm_step_keys(ngx_hm_ctx_t *hm);  /* a step: of the subject */
 hm_user_keys_t *ngx_hm_keys(ngx_hm_ctx_t *hm);
-hm_user_keys_t *ngx_hm_keys_of(const hm_uuid_t *user);
 void ngx_hm_keys_drop(const hm_uuid_t *user);
 ngx_int_t ngx_hm_keys_take(const PGresult *res, const hm_uuid_t *user);
 ngx_hm_rc_t ngx_hm_step_subject(ngx_hm_ctx_t *hm);  /* may the actor? */
@@ -576,7 +568,6 @@ ngx_int_t ngx_hm_audit_origin(ngx_hm_ctx_t *hm, hm_str_t *origin);
 ngx_int_t ngx_hm_audit_send(ngx_hm_ctx_t *hm);
 void ngx_hm_audit_unlink(ngx_hm_ctx_t *hm);
 void ngx_hm_audit_kick(void);
-void ngx_hm_audit_cheap_row(ngx_hm_ctx_t *hm, ngx_uint_t status);
 
 
 /* Redis, threads. */
@@ -597,7 +588,6 @@ typedef struct {
 
 /* NGX_BUSY: the queue of the pool is full. */
 ngx_int_t ngx_hm_kdf(ngx_hm_ctx_t *hm, ngx_hm_kdf_t *in);
-ngx_hm_kdf_t *ngx_hm_kdf_result(ngx_hm_ctx_t *hm);
 
 
 /* Replies. */
@@ -609,6 +599,8 @@ ngx_int_t ngx_hm_etag(ngx_hm_ctx_t *hm, const hm_uuid_t *id,
     uint32_t version, hm_str_t *etag);
 /* NGX_OK matches, NGX_DECLINED does not, NGX_ERROR malformed. */
 ngx_int_t ngx_hm_etag_match(hm_str_t header, hm_str_t etag, ngx_uint_t weak);
+/* The answer of a GET is ready: is it news?  A 304 when it is not. */
+ngx_hm_rc_t ngx_hm_if_none_match(ngx_hm_ctx_t *hm);
 
 
 /* CRUD. */

@@ -18,8 +18,6 @@
 #include "ngx_hm_crud.h"
 
 
-#define NGX_HM_LIMIT_MAX      200
-#define NGX_HM_LIMIT_DEFAULT  20
 #define NGX_HM_RACES          64
 
 
@@ -483,8 +481,6 @@ ngx_hm_get_send(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 ngx_hm_get_done(ngx_hm_ctx_t *hm)
 {
-    hm_str_t      header;
-    ngx_int_t     match;
     ngx_hm_rc_t   rc;
     hm_record_t  *rec;
 
@@ -499,26 +495,8 @@ ngx_hm_get_done(ngx_hm_ctx_t *hm)
     }
 
     rc = ngx_hm_crud_reply(hm, NGX_HTTP_OK, rec);
-    if (rc != NGX_HM_DONE) {
-        return rc;
-    }
 
-    header = ngx_hm_header(hm, "if-none-match");
-
-    if (header.data != NULL) {
-        match = ngx_hm_etag_match(header, hm->headers.etag, 1);
-
-        if (match == NGX_ERROR) {
-            return ngx_hm_fail_detail(hm, HM_PROBLEM_INVALID_HEADER,
-                                      "If-None-Match cannot be read");
-        }
-
-        if (match == NGX_OK) {
-            ngx_hm_reply_start(hm, NGX_HTTP_NOT_MODIFIED, 0);
-        }
-    }
-
-    return NGX_HM_DONE;
+    return rc == NGX_HM_DONE ? ngx_hm_if_none_match(hm) : rc;
 }
 
 

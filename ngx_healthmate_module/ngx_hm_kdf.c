@@ -97,10 +97,3 @@ ngx_hm_kdf_done(ngx_event_t *ev)
 
     ngx_hm_resume(hm);
 }
-
-
-ngx_hm_kdf_t *
-ngx_hm_kdf_result(ngx_hm_ctx_t *hm)
-{
-    return hm->data;
-}

@@ -187,13 +187,6 @@ failed:
 
 
 hm_user_keys_t *
-ngx_hm_keys_of(const hm_uuid_t *user)
-{
-    return hm_keyring_get(ngx_hm_kr.ring, user, hm_now());
-}
-
-
-hm_user_keys_t *
 ngx_hm_keys(ngx_hm_ctx_t *hm)
 {
     /* as of the step that found them: they do not lapse within a turn */

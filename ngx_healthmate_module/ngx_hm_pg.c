@@ -695,7 +695,7 @@ ngx_hm_pg_prepare(ngx_hm_pgconn_t *conn)
     stmt = ngx_hm_pg.conf->stmts.elts;
 
     for (i = 0; ok && i < ngx_hm_pg.conf->stmts.nelts; i++) {
-        if (stmt[i].text != NULL && stmt[i].lanes & (1u << conn->lane)) {
+        if (stmt[i].lanes & (1u << conn->lane)) {
             ok = PQsendPrepare(conn->pg, ngx_hm_pg.names[i], stmt[i].text,
                                0, NULL);
         }

@@ -423,6 +423,33 @@ ngx_hm_etag_match(hm_str_t header, hm_str_t etag, ngx_uint_t weak)
 }
 
 
+ngx_hm_rc_t
+ngx_hm_if_none_match(ngx_hm_ctx_t *hm)
+{
+    hm_str_t  header;
+
+    header = ngx_hm_header(hm, "if-none-match");
+
+    if (header.data == NULL) {
+        return NGX_HM_DONE;
+    }
+
+    switch (ngx_hm_etag_match(header, hm->headers.etag, 1)) {
+
+    case NGX_ERROR:
+        return ngx_hm_fail_detail(hm, HM_PROBLEM_INVALID_HEADER,
+                                  "If-None-Match cannot be read");
+
+    case NGX_OK:
+        ngx_hm_reply_start(hm, NGX_HTTP_NOT_MODIFIED, 0);
+        return NGX_HM_DONE;
+
+    default:
+        return NGX_HM_DONE;
+    }
+}
+
+
 /* nginx's own errors in the form of ours: the target of error_page. */
 ngx_int_t
 ngx_hm_problem_handler(ngx_http_request_t *r)

@@ -363,7 +363,6 @@ ngx_hm_request_id(ngx_hm_ctx_t *hm)
 
         if (i == id.len) {
             hm->request_id = id;
-            hm->client_id = 1;
             return;
         }
     }

@@ -19,6 +19,7 @@
 
 
 static void ngx_hm_deadline(ngx_event_t *ev);
+static void ngx_hm_take_back(ngx_hm_ctx_t *hm);
 static void ngx_hm_finish(ngx_hm_ctx_t *hm);
 static ngx_uint_t ngx_hm_needs_audit(ngx_hm_ctx_t *hm);
 static void ngx_hm_audited(ngx_hm_ctx_t *hm, ngx_uint_t ok);
@@ -178,6 +179,24 @@ ngx_hm_next_turn(ngx_event_t *ev)
 }
 
 
+/* What has begun and not been sent needs no context any more. */
+static void
+ngx_hm_take_back(ngx_hm_ctx_t *hm)
+{
+    if (hm->seg.queued) {
+        ngx_hm_pg_unlink(&hm->seg);
+        ngx_hm_ctx_release(hm);
+
+    } else if (hm->audit.queued) {
+        ngx_hm_audit_unlink(hm);
+        ngx_hm_ctx_release(hm);
+
+    } else if (hm->body_wait) {
+        ngx_hm_ctx_release(hm);
+    }
+}
+
+
 static void
 ngx_hm_deadline(ngx_event_t *ev)
 {
@@ -202,17 +221,7 @@ ngx_hm_deadline(ngx_event_t *ev)
 
     hm->waiting = 0;
 
-    if (hm->seg.queued) {
-        ngx_hm_pg_unlink(&hm->seg);
-        ngx_hm_ctx_release(hm);
-
-    } else if (hm->audit.queued) {
-        ngx_hm_audit_unlink(hm);
-        ngx_hm_ctx_release(hm);
-
-    } else if (hm->body_wait) {
-        ngx_hm_ctx_release(hm);
-    }
+    ngx_hm_take_back(hm);
 
     hm->headers.retry_after = 1;
     (void) ngx_hm_fail(hm, HM_PROBLEM_TIMEOUT);
@@ -242,17 +251,7 @@ ngx_hm_detach(ngx_hm_ctx_t *hm)
     if (hm->waiting) {
         ngx_hm_count(NGX_HM_M_ABORTED, 1);
 
-        if (hm->seg.queued) {
-            ngx_hm_pg_unlink(&hm->seg);
-            ngx_hm_ctx_release(hm);
-
-        } else if (hm->audit.queued) {
-            ngx_hm_audit_unlink(hm);
-            ngx_hm_ctx_release(hm);
-
-        } else if (hm->body_wait) {
-            ngx_hm_ctx_release(hm);
-        }
+        ngx_hm_take_back(hm);
 
         hm->waiting = 0;
     }

@@ -44,8 +44,6 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " origin, ord) on conflict do nothing",
         NGX_HM_ON(AUDIT), 15 },
 
-    [NGX_HM_SQL_AUDIT_OPEN] = { "audit_open", NULL, 0, 0 },
-
     [NGX_HM_SQL_AUDIT_KEY] = { "audit_key",
         "select wrapped_key from audit_keys where month = $1::int4",
         NGX_HM_ON(READ), 1 },

@@ -20,7 +20,7 @@
 
 
 typedef struct {
-    ngx_hm_kdf_t      kdf;               /* first: ngx_hm_kdf_result() */
+    ngx_hm_kdf_t      kdf;               /* first: ngx_hm_kdf_done() */
     hm_uuid_t         user;
     hm_uuid_t         session;
     hm_str_t          email;
@@ -1010,9 +1010,7 @@ auth_me_send(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 auth_me_done(ngx_hm_ctx_t *hm)
 {
-    hm_str_t       header;
     hm_uuid_t      id;
-    ngx_int_t      match;
     ngx_hm_rc_t    rc;
     hm_problem_t   p;
 
@@ -1041,27 +1039,11 @@ auth_me_done(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
 
-    header = ngx_hm_header(hm, "if-none-match");
-
-    if (header.data != NULL) {
-        match = ngx_hm_etag_match(header, hm->headers.etag, 1);
-
-        if (match == NGX_ERROR) {
-            return ngx_hm_fail_detail(hm, HM_PROBLEM_INVALID_HEADER,
-                                      "If-None-Match cannot be read");
-        }
-
-        if (match == NGX_OK) {
-            ngx_hm_reply_start(hm, NGX_HTTP_NOT_MODIFIED, 0);
-            return NGX_HM_DONE;
-        }
-    }
-
     ngx_hm_reply_start(hm, NGX_HTTP_OK, 512);
 
     rc = auth_user_row(hm, &hm->out);
 
-    return rc == NGX_HM_NEXT ? NGX_HM_DONE : rc;
+    return rc == NGX_HM_NEXT ? ngx_hm_if_none_match(hm) : rc;
 }
 
 
