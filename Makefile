@@ -4,7 +4,7 @@
 CC      ?= gcc
 BUILD   ?= build
 OPT     ?= -O2
-CPPFLAGS += -Ilibhealthmate -I$(BUILD)/gen -D_GNU_SOURCE
+CPPFLAGS += -Ilibhealthmate -D_GNU_SOURCE
 CFLAGS  += $(OPT) -g -std=gnu11 -fPIC -fvisibility=hidden \
 	-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wformat=2 -Wno-unused-parameter -Werror \
@@ -30,13 +30,10 @@ FUZZ_SECONDS ?= 60
 WORKER   = $(BUILD)/healthmate-worker
 CLI      = $(BUILD)/healthmate
 
-QUERIES  = $(wildcard sql/queries/*.sql)
-GEN      = $(if $(wildcard tools/gen-sql),$(BUILD)/gen/hm_sql.h)
-
 DESTDIR ?=
 PREFIX  ?= /usr/local
 
-.PHONY: all help lib gen module worker cli unit unit-build lint run up down test \
+.PHONY: all help lib module worker cli unit unit-build lint run up down test \
 	test-long bench asan fuzz install clean
 
 all: lib module worker cli
@@ -55,23 +52,15 @@ help:
 
 lib: $(LIB)
 
-gen: $(GEN)
-
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	@ar rcs $@ $^
 
-$(BUILD)/gen/hm_sql.h: tools/gen-sql $(QUERIES)
-	@mkdir -p $(dir $@)
-	@tools/gen-sql $(QUERIES) >$@.new
-	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
-	@touch $@
-
-$(BUILD)/%.o: %.c | $(GEN)
+$(BUILD)/%.o: %.c
 	@mkdir -p $(dir $@)
 	$(CC) $(CPPFLAGS) $(PG_INC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-module: $(LIB) $(GEN)
+module: $(LIB)
 	@tools/build-module
 
 $(BUILD)/unit/%: t/unit/%.c $(LIB)
@@ -95,7 +84,7 @@ test-long:
 bench: all
 	@bench/run
 
-asan: $(LIB) $(GEN)
+asan: $(LIB)
 	@tools/build-asan
 
 # Each fuzzer for FUZZ_SECONDS, over its corpus when there is one.
@@ -109,7 +98,7 @@ fuzz: $(FUZZ_BIN)
 			$$d $$s || exit 1; \
 	done
 
-$(BUILD)/fuzz/obj/%.o: %.c | $(GEN)
+$(BUILD)/fuzz/obj/%.o: %.c
 	@mkdir -p $(dir $@)
 	@$(FUZZ_CC) $(CPPFLAGS) $(PG_INC) $(FUZZ_SAN) -fsanitize=fuzzer-no-link \
 		-MMD -MP -c -o $@ $<
