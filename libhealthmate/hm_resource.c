@@ -24,6 +24,11 @@ static void hm_field_json(const hm_field_t *fd, hm_buf_t *b,
     const hm_value_t *v);
 static void hm_sql_columns(const hm_resource_t *res, hm_buf_t *b,
     const char *alias);
+static void hm_sql_names(const hm_resource_t *res, hm_buf_t *b,
+    const char *dot);
+static const char *hm_sql_type(const hm_field_t *fd);
+static void hm_sql_params(const hm_resource_t *res, hm_buf_t *b,
+    const char *dim);
 static void hm_sql_audit(const hm_resource_t *res, hm_buf_t *b,
     unsigned tail, unsigned action, const char *what);
 static void hm_sql_job(const hm_resource_t *res, hm_buf_t *b, unsigned tail,
@@ -643,6 +648,38 @@ hm_sql_columns(const hm_resource_t *res, hm_buf_t *b, const char *alias)
 }
 
 
+/* Names of the fields' columns; dot is "" or an alias with its dot. */
+static void
+hm_sql_names(const hm_resource_t *res, hm_buf_t *b, const char *dot)
+{
+    unsigned  i;
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", %s\"%s\"", dot, res->fields[i].name);
+    }
+}
+
+
+static const char *
+hm_sql_type(const hm_field_t *fd)
+{
+    return fd->flags & HM_F_SEALED ? "bytea" : hm_sql_types[fd->type];
+}
+
+
+/* The fields' parameters, $5 and on; dim is "" or "[]". */
+static void
+hm_sql_params(const hm_resource_t *res, hm_buf_t *b, const char *dim)
+{
+    unsigned  i;
+
+    for (i = 0; i < res->nfields; i++) {
+        hm_buf_printf(b, ", $%u::%s%s", i + 5, hm_sql_type(&res->fields[i]),
+                      dim);
+    }
+}
+
+
 static void
 hm_sql_get(const hm_resource_t *res, hm_buf_t *b, const char *table)
 {
@@ -785,7 +822,7 @@ hm_sql_job(const hm_resource_t *res, hm_buf_t *b, unsigned tail,
 static void
 hm_sql_insert(const hm_resource_t *res, hm_buf_t *b, const char *table)
 {
-    unsigned  i, tail;
+    unsigned  tail;
 
     tail = 5 + res->nfields;
 
@@ -795,18 +832,12 @@ hm_sql_insert(const hm_resource_t *res, hm_buf_t *b, const char *table)
         " ins as (insert into %s (id, user_id, dek_version, created_at,"
         " updated_at", table);
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
-    }
+    hm_sql_names(res, b, "");
 
     hm_buf_lit(b, ") select $1::uuid, $2::uuid, $3::int4, $4::timestamptz,"
                   " $4::timestamptz");
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", $%u::%s", i + 5,
-                      res->fields[i].flags & HM_F_SEALED
-                      ? "bytea" : hm_sql_types[res->fields[i].type]);
-    }
+    hm_sql_params(res, b, "");
 
     hm_buf_lit(b, " from k");
 
@@ -850,18 +881,14 @@ hm_sql_insert(const hm_resource_t *res, hm_buf_t *b, const char *table)
 static void
 hm_sql_insert_many(const hm_resource_t *res, hm_buf_t *b)
 {
-    unsigned  i, tail;
+    unsigned  tail;
 
     tail = 5 + res->nfields;
 
     hm_buf_lit(b, "with req as (select * from unnest($1::uuid[],"
                   " $2::uuid[], $3::int4[], $4::timestamptz[]");
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", $%u::%s[]", i + 5,
-                      res->fields[i].flags & HM_F_SEALED
-                      ? "bytea" : hm_sql_types[res->fields[i].type]);
-    }
+    hm_sql_params(res, b, "[]");
 
     hm_buf_printf(b, ", $%u::uuid[], $%u::uuid[], $%u::int2[], $%u::int2[],"
                   " $%u::bytea[], $%u::uuid[]) with ordinality as r(id,"
@@ -870,23 +897,17 @@ hm_sql_insert_many(const hm_resource_t *res, hm_buf_t *b)
                   tail + HM_TAIL_PURPOSE, tail + HM_TAIL_ORIGIN,
                   tail + HM_TAIL_JOB);
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
-    }
+    hm_sql_names(res, b, "");
 
     hm_buf_printf(b, ", actor, session, role, purpose, origin, job, ord)),"
         " ins as (insert into %s (id, user_id, dek_version, created_at,"
         " updated_at", res->table);
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
-    }
+    hm_sql_names(res, b, "");
 
     hm_buf_lit(b, ") select r.id, r.user_id, r.dek_version, r.now, r.now");
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", r.\"%s\"", res->fields[i].name);
-    }
+    hm_sql_names(res, b, "r.");
 
     hm_buf_printf(b, " from req r where r.actor = r.user_id and exists"
         " (select 1 from user_keys k where k.user_id = r.user_id"
@@ -958,8 +979,7 @@ hm_sql_update(const hm_resource_t *res, hm_buf_t *b, const char *table)
 
         if (!hm_sql_fixed(fd)) {
             hm_buf_printf(b, ", \"%s\" = $%u::%s", fd->name, i + 5,
-                          fd->flags & HM_F_SEALED
-                          ? "bytea" : hm_sql_types[fd->type]);
+                          hm_sql_type(fd));
         }
     }
 
@@ -1030,39 +1050,29 @@ hm_sql_delete(const hm_resource_t *res, hm_buf_t *b, const char *table)
 static void
 hm_sql_batch(const hm_resource_t *res, hm_buf_t *b, const char *table)
 {
-    unsigned  i, tail;
+    unsigned  tail;
 
     tail = 5 + res->nfields;
 
     hm_buf_lit(b, "with req as (select * from unnest($1::uuid[]");
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", $%u::%s[]", i + 5,
-                      res->fields[i].flags & HM_F_SEALED
-                      ? "bytea" : hm_sql_types[res->fields[i].type]);
-    }
+    hm_sql_params(res, b, "[]");
 
     hm_buf_lit(b, ") with ordinality as r(id");
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
-    }
+    hm_sql_names(res, b, "");
 
     hm_buf_printf(b, ", ord)), k as (select 1 from user_keys k where"
         " k.user_id = $2::uuid and k.version = $3::int4"
         " and k.state = 'active'), ins as (insert into %s (id, user_id,"
         " dek_version, created_at, updated_at", table);
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", \"%s\"", res->fields[i].name);
-    }
+    hm_sql_names(res, b, "");
 
     hm_buf_lit(b, ") select r.id, $2::uuid, $3::int4, $4::timestamptz,"
                   " $4::timestamptz");
 
-    for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", r.\"%s\"", res->fields[i].name);
-    }
+    hm_sql_names(res, b, "r.");
 
     hm_buf_printf(b, " from req r, k order by r.dedup_key on conflict (%s)"
                   " do nothing returning *)", res->conflict);

@@ -144,6 +144,28 @@ hm_row_real(const PGresult *res, int row, int col)
 }
 
 
+/*
+ * Head of a one-dimensional array in binary form, at most 20 bytes; it says
+ * that NULLs may come.  The elements follow, each behind its length.
+ */
+static inline unsigned char *
+hm_put_array(unsigned char *p, uint32_t oid, uint32_t n)
+{
+    hm_put_u32(p, n != 0);
+    hm_put_u32(p + 4, 1);
+    hm_put_u32(p + 8, oid);
+
+    if (n == 0) {
+        return p + 12;
+    }
+
+    hm_put_u32(p + 12, n);
+    hm_put_u32(p + 16, 1);
+
+    return p + 20;
+}
+
+
 /* One row of a resource's reading statement; texts point into the result. */
 static inline void
 hm_row_record(const hm_resource_t *res, hm_record_t *rec, const PGresult *r,

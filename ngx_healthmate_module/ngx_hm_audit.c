@@ -288,12 +288,8 @@ ngx_hm_audit_column(u_char *p, ngx_uint_t column)
     ngx_queue_t   *q;
     ngx_hm_ctx_t  *hm;
 
-    hm_put_u32(p, 1);
-    hm_put_u32(p + 4, 1);
-    hm_put_u32(p + 8, ngx_hm_audit_oids[column]);
-    hm_put_u32(p + 12, (uint32_t) ngx_hm_aud.nflying);
-    hm_put_u32(p + 16, 1);
-    p += 20;
+    p = hm_put_array(p, ngx_hm_audit_oids[column],
+                     (uint32_t) ngx_hm_aud.nflying);
 
     for (q = ngx_queue_head(&ngx_hm_aud.flying);
          q != ngx_queue_sentinel(&ngx_hm_aud.flying);

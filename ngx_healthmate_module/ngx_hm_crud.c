@@ -22,6 +22,8 @@
 
 
 static ngx_hm_rc_t ngx_hm_create_read(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t ngx_hm_write_fill(ngx_hm_ctx_t *hm, ngx_hm_lane_t lane,
+    hm_sql_t kind);
 static ngx_hm_rc_t ngx_hm_create_send(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_create_done(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_get_send(ngx_hm_ctx_t *hm);
@@ -106,7 +108,15 @@ ngx_hm_crud_stmt(ngx_hm_ctx_t *hm, hm_sql_t kind)
 }
 
 
-void
+ngx_hm_rc_t
+ngx_hm_owned(ngx_hm_ctx_t *hm, const hm_uuid_t *owner, const char *where)
+{
+    return hm_uuid_eq(owner, &hm->subject) ? NGX_HM_NEXT
+                                           : ngx_hm_leak(hm, where);
+}
+
+
+ngx_hm_rc_t
 ngx_hm_leak(ngx_hm_ctx_t *hm, const char *where)
 {
     ngx_hm_count(NGX_HM_M_LEAKS, 1);
@@ -114,6 +124,8 @@ ngx_hm_leak(ngx_hm_ctx_t *hm, const char *where)
     ngx_log_error(NGX_LOG_CRIT, ngx_hm_worker.log, 0,
                   "healthmate: a row of another person came back to \"%s\"; "
                   "it was refused", where);
+
+    return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
 }
 
 
@@ -131,9 +143,8 @@ ngx_hm_open_row(ngx_hm_ctx_t *hm, const hm_resource_t *res, hm_record_t *rec,
 
     hm_row_record(res, rec, r, row, col);
 
-    if (!hm_uuid_eq(&rec->user_id, &hm->subject)) {
-        ngx_hm_leak(hm, res->name);
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    if (ngx_hm_owned(hm, &rec->user_id, res->name) != NGX_HM_NEXT) {
+        return NGX_HM_FAIL;
     }
 
     keys = ngx_hm_keys(hm);
@@ -273,8 +284,9 @@ ngx_hm_crud_seal(ngx_hm_ctx_t *hm, const hm_resource_t *res,
 }
 
 
+/* hm->record, sealed, into the parameters an insert and an update share. */
 static ngx_hm_rc_t
-ngx_hm_create_send(ngx_hm_ctx_t *hm)
+ngx_hm_write_fill(ngx_hm_ctx_t *hm, ngx_hm_lane_t lane, hm_sql_t kind)
 {
     ngx_hm_rc_t           rc;
     hm_record_t          *rec;
@@ -288,11 +300,7 @@ ngx_hm_create_send(ngx_hm_ctx_t *hm)
         return rc;
     }
 
-    /* with an Idempotency-Key the transaction may have to fail: alone */
-
-    ngx_hm_seg_start(hm, hm->idem != NULL ? NGX_HM_LANE_SOLO
-                                          : NGX_HM_LANE_WRITE,
-                     ngx_hm_crud_stmt(hm, HM_SQL_INSERT));
+    ngx_hm_seg_start(hm, lane, ngx_hm_crud_stmt(hm, kind));
     ngx_hm_seg_uuid(&hm->seg, &rec->id);
     ngx_hm_seg_uuid(&hm->seg, &hm->subject);
     ngx_hm_seg_i32(hm, &hm->seg, rec->dek_version);
@@ -301,6 +309,24 @@ ngx_hm_create_send(ngx_hm_ctx_t *hm)
 
     if (ngx_hm_seg_tail(hm, &hm->seg) != NGX_OK) {
         return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
+    }
+
+    return NGX_HM_NEXT;
+}
+
+
+static ngx_hm_rc_t
+ngx_hm_create_send(ngx_hm_ctx_t *hm)
+{
+    ngx_hm_rc_t  rc;
+
+    /* with an Idempotency-Key the transaction may have to fail: alone */
+
+    rc = ngx_hm_write_fill(hm, hm->idem != NULL ? NGX_HM_LANE_SOLO
+                                                : NGX_HM_LANE_WRITE,
+                           HM_SQL_INSERT);
+    if (rc != NGX_HM_NEXT) {
+        return rc;
     }
 
     if (hm->idem != NULL) {
@@ -361,9 +387,8 @@ ngx_hm_create_done(ngx_hm_ctx_t *hm)
 
         done = hm->seg.was_many ? hm->seg.many_owner : hm_row_uuid(r, 0, 1);
 
-        if (!hm_uuid_eq(&done, &hm->subject)) {
-            ngx_hm_leak(hm, res->name);
-            return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+        if (ngx_hm_owned(hm, &done, res->name) != NGX_HM_NEXT) {
+            return NGX_HM_FAIL;
         }
 
         ngx_hm_count(NGX_HM_M_POINTS, 1);
@@ -531,8 +556,7 @@ ngx_hm_crud_row(ngx_hm_ctx_t *hm, hm_record_t **out)
     }
 
     if (!hm_uuid_eq(&rec->id, &hm->path_id)) {
-        ngx_hm_leak(hm, hm->route->resource->name);
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+        return ngx_hm_leak(hm, hm->route->resource->name);
     }
 
     *out = rec;
@@ -803,28 +827,11 @@ ngx_hm_change_read(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 ngx_hm_change_send(ngx_hm_ctx_t *hm)
 {
-    ngx_hm_rc_t           rc;
-    hm_record_t          *rec;
-    const hm_resource_t  *res;
+    ngx_hm_rc_t  rc;
 
-    rec = hm->record;
-    res = hm->route->resource;
-
-    rc = ngx_hm_crud_seal(hm, res, rec);
+    rc = ngx_hm_write_fill(hm, NGX_HM_LANE_SOLO, HM_SQL_UPDATE);
     if (rc != NGX_HM_NEXT) {
         return rc;
-    }
-
-    ngx_hm_seg_start(hm, NGX_HM_LANE_SOLO,
-                     ngx_hm_crud_stmt(hm, HM_SQL_UPDATE));
-    ngx_hm_seg_uuid(&hm->seg, &rec->id);
-    ngx_hm_seg_uuid(&hm->seg, &hm->subject);
-    ngx_hm_seg_i32(hm, &hm->seg, rec->dek_version);
-    ngx_hm_seg_time(hm, &hm->seg, hm->now);
-    ngx_hm_crud_params(hm, res, rec);
-
-    if (ngx_hm_seg_tail(hm, &hm->seg) != NGX_OK) {
-        return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
     }
 
     ngx_hm_seg_i32(hm, &hm->seg, hm->old->version);
@@ -861,9 +868,8 @@ ngx_hm_change_done(ngx_hm_ctx_t *hm)
 
         done = hm_row_uuid(r, 0, 1);
 
-        if (!hm_uuid_eq(&done, &hm->subject)) {
-            ngx_hm_leak(hm, res->name);
-            return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+        if (ngx_hm_owned(hm, &done, res->name) != NGX_HM_NEXT) {
+            return NGX_HM_FAIL;
         }
 
         ngx_hm_crud_ring(hm, hm_row_bool(r, 0, 2));
@@ -956,9 +962,8 @@ ngx_hm_delete_done(ngx_hm_ctx_t *hm)
 
     done = hm_row_uuid(hm->seg.res, 0, 0);
 
-    if (!hm_uuid_eq(&done, &hm->subject)) {
-        ngx_hm_leak(hm, hm->route->resource->name);
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    if (ngx_hm_owned(hm, &done, hm->route->resource->name) != NGX_HM_NEXT) {
+        return NGX_HM_FAIL;
     }
 
     ngx_hm_crud_ring(hm, hm_row_bool(hm->seg.res, 0, 1));

@@ -296,9 +296,8 @@ ngx_hm_subject_known(ngx_hm_ctx_t *hm)
 
     asked = hm_row_uuid(hm->seg.res, 0, 1);
 
-    if (!hm_uuid_eq(&asked, &hm->subject)) {
-        ngx_hm_leak(hm, "may");
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    if (ngx_hm_owned(hm, &asked, "may") != NGX_HM_NEXT) {
+        return NGX_HM_FAIL;
     }
 
     if (!hm_row_bool(hm->seg.res, 0, 0)) {

@@ -404,18 +404,7 @@ ngx_hm_seg_array(ngx_hm_ctx_t *hm, uint32_t oid, ngx_uint_t n,
         return;
     }
 
-    p = start;
-
-    hm_put_u32(p, n != 0);
-    hm_put_u32(p + 4, 1);
-    hm_put_u32(p + 8, oid);
-    p += 12;
-
-    if (n != 0) {
-        hm_put_u32(p, (uint32_t) n);
-        hm_put_u32(p + 4, 1);
-        p += 8;
-    }
+    p = hm_put_array(start, oid, (uint32_t) n);
 
     for (i = 0; i < n; i++) {
 

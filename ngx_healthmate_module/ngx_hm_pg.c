@@ -1042,12 +1042,7 @@ ngx_hm_pg_array(u_char *p, ngx_hm_batch_t *b, int param, uint32_t oid)
     ngx_queue_t   *q;
     ngx_hm_seg_t  *seg;
 
-    hm_put_u32(p, 1);
-    hm_put_u32(p + 4, 1);
-    hm_put_u32(p + 8, oid);
-    hm_put_u32(p + 12, (uint32_t) b->n);
-    hm_put_u32(p + 16, 1);
-    p += 20;
+    p = hm_put_array(p, oid, (uint32_t) b->n);
 
     for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
          q = ngx_queue_next(q))

@@ -352,9 +352,8 @@ trends_point(ngx_hm_ctx_t *hm, trends_t *t, hm_buf_t *b, int row,
     r = hm->seg.res;
     owner = hm_row_uuid(r, row, 1);
 
-    if (!hm_uuid_eq(&owner, &hm->subject)) {
-        ngx_hm_leak(hm, "health_metrics_aggregation");
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    if (ngx_hm_owned(hm, &owner, "health_metrics_aggregation") != NGX_HM_NEXT) {
+        return NGX_HM_FAIL;
     }
 
     start = hm_row_time(r, row, 2);

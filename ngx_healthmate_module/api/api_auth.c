@@ -871,8 +871,7 @@ auth_login_verify(ngx_hm_ctx_t *hm)
         if (asked.len != 32 || !hm_equal_ct(asked.data, auth->email_index,
                                             32))
         {
-            ngx_hm_leak(hm, "users");
-            return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+            return ngx_hm_leak(hm, "users");
         }
 
         auth->user = hm_row_uuid(r, 0, 0);
@@ -1025,9 +1024,8 @@ auth_me_done(ngx_hm_ctx_t *hm)
 
     id = hm_row_uuid(hm->seg.res, 0, U_ID);
 
-    if (!hm_uuid_eq(&id, &hm->subject)) {
-        ngx_hm_leak(hm, "users");
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    if (ngx_hm_owned(hm, &id, "users") != NGX_HM_NEXT) {
+        return NGX_HM_FAIL;
     }
 
     hm->audit.row.first = hm->subject;
@@ -1072,9 +1070,8 @@ auth_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b)
     r = hm->seg.res;
     id = hm_row_uuid(r, 0, U_ID);
 
-    if (!hm_uuid_eq(&id, &hm->subject)) {
-        ngx_hm_leak(hm, "users");
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    if (ngx_hm_owned(hm, &id, "users") != NGX_HM_NEXT) {
+        return NGX_HM_FAIL;
     }
 
     version = hm_row_u32(r, 0, U_DEK);

@@ -664,13 +664,7 @@ batch_column(ngx_hm_ctx_t *hm, batch_t *batch, int field)
         return NGX_ERROR;
     }
 
-    p = start;
-    hm_put_u32(p, 1);
-    hm_put_u32(p + 4, 1);
-    hm_put_u32(p + 8, oid);
-    hm_put_u32(p + 12, (uint32_t) batch->good);
-    hm_put_u32(p + 16, 1);
-    p += 20;
+    p = hm_put_array(start, oid, (uint32_t) batch->good);
 
     for (i = batch->first; i < batch->last; i++) {
         rec = batch->items[i].record;
@@ -762,9 +756,10 @@ batch_part_done(ngx_hm_ctx_t *hm)
 
         owner = hm_row_uuid(r, row, 2);
 
-        if (!hm_uuid_eq(&owner, &hm->subject)) {
-            ngx_hm_leak(hm, hm->route->resource->name);
-            return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+        if (ngx_hm_owned(hm, &owner, hm->route->resource->name)
+            != NGX_HM_NEXT)
+        {
+            return NGX_HM_FAIL;
         }
 
         item->id = hm_row_uuid(r, row, 1);
