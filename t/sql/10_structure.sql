@@ -137,9 +137,10 @@ SELECT is((SELECT string_agg(c.oid::regclass || ' ' || a.privilege_type, ', '
              FROM pg_class c, aclexplode(c.relacl) a
             WHERE a.grantee = 'hm_definer'::regrole
               AND a.privilege_type <> 'SELECT'
-              AND c.relname NOT IN ('audit_logs', 'audit_shards')
+              AND c.relname NOT IN ('audit_logs', 'audit_shards',
+                                    'revocations')
               AND NOT c.relispartition),
-    NULL, 'and it writes nothing but audit rows and shards');
+    NULL, 'and it writes nothing but audit rows, shards and revocations');
 
 SELECT is((SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY 1)
              FROM pg_class c

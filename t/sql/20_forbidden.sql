@@ -1,6 +1,6 @@
 -- What hm_api cannot do, whoever the actor is.
 \ir lib/setup.psql
-SELECT plan(96);
+SELECT plan(101);
 
 -- Refused outright: privilege missing, or a policy's check.
 CREATE TEMP TABLE refused (n serial, stmt text);
@@ -75,6 +75,12 @@ INSERT INTO refused (stmt) VALUES
     ('DELETE FROM users'),
     ('DELETE FROM sessions'),
     ('DELETE FROM revocations'),
+    ('INSERT INTO revocations (subject, user_id, expires_at) VALUES '
+     '(gen_random_uuid(), hm_actor(), now() + interval ''1 h'')'),
+    ('UPDATE revocations SET expires_at = now()'),
+    ('SELECT hm_revoke(''session'', hm_actor(), hm_actor())'),
+    ('SELECT hm_may_revoke(hm_actor())'),
+    ('UPDATE sessions SET id = hm_actor()'),
     ('DELETE FROM consents'),
     ('DELETE FROM care_relationships'),
     ('UPDATE care_relationships SET doctor_id = hm_actor()'),

@@ -43,9 +43,8 @@ SELECT is(tap.hm_as('hm_api', :eve, format('UPDATE sessions SET '
     'and turns its counter');
 SELECT is(tap.hm_as('hm_api', :bob, format('UPDATE sessions SET '
     'ended_at = now() WHERE id = %L', :ses)), '0', 'nobody else''s');
-SELECT is(tap.hm_as('hm_api', :eve, format('INSERT INTO revocations '
-    '(session_id, user_id, expires_at) VALUES (%L, %L, now() + '
-    'interval ''1 h'')', :ses, :eve)), '1', 'a session is revoked');
+SELECT is(tap.hm_get('hm_api', :eve, format('SELECT hm_end_session(%L, '
+    '''logout'')', :ses)), 'true', 'she ends it');
 SELECT is(tap.hm_as('hm_api', :doc, 'SELECT FROM sessions'), '0',
     'a doctor sees no session');
 

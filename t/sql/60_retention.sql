@@ -33,7 +33,7 @@ SELECT ok((SELECT last_run = now() FROM retention_policies
 INSERT INTO idempotency_keys (caller, user_id, scope, body_mac, expires_at)
 VALUES (:ann, :ann, '\x01', '\x01', now() - interval '1 s'),
        (:ann, :ann, '\x02', '\x01', now() + interval '1 h');
-INSERT INTO revocations (session_id, user_id, expires_at)
+INSERT INTO revocations (subject, user_id, expires_at)
 VALUES (gen_random_uuid(), :ann, now() - interval '1 s'),
        (gen_random_uuid(), :ann, now() + interval '1 h');
 SELECT is(tap.hm_as('hm_api', NULL, 'SELECT FROM revocations'), '1',
