@@ -9,6 +9,8 @@
  *   ngx_hm_auth.c                  token -> principal, token cache
  *   ngx_hm_limit.c                 rate classes in shared memory
  *   ngx_hm_body.c                  bodies, read unbuffered into the arena
+ *   ngx_hm_form.c                  small JSON bodies, member by member
+ *   ngx_hm_session.c               what every way of logging in ends in
  *   ngx_hm_step.c                  the step runner
  *   ngx_hm_pg.c                    PostgreSQL: connections, lanes, batches
  *   ngx_hm_audit.c                 group commit of read audits
@@ -124,7 +126,11 @@ struct ngx_hm_route_s {
     const char             *tag;
     const char             *summary;
     ngx_hm_step_pt          params;      /* names faults of the query */
+    unsigned                flags;       /* NGX_HM_FRESH, ... */
 };
+
+/* Needs a login (or reauth) of the last minutes, see ngx_hm_fresh.c. */
+#define NGX_HM_FRESH      1
 
 extern const ngx_hm_route_t  ngx_hm_routes[];
 extern const ngx_uint_t      ngx_hm_nroutes;
@@ -292,6 +298,7 @@ struct ngx_hm_ctx_s {
     json_t                 *kept;        /* array of others to drop */
     struct ngx_hm_idem_s   *idem;        /* of ngx_hm_idempotent.c */
     void                   *reader;      /* of ngx_hm_body.c */
+    struct ngx_hm_session_s  *session;   /* of ngx_hm_session.h */
 
     /* steps */
     const ngx_hm_step_pt   *step;
@@ -329,6 +336,8 @@ struct ngx_hm_ctx_s {
 
 /* Configuration. */
 
+#define NGX_HM_ROLES    (HM_ROLE_RESEARCHER + 1)
+
 typedef enum { NGX_HM_OFF = 0, NGX_HM_ON_, NGX_HM_OPTIONAL } ngx_hm_switch_t;
 
 typedef struct {
@@ -354,6 +363,8 @@ struct ngx_hm_main_conf_s {
     ngx_uint_t              fingerprint;
     time_t                  access_time;
     time_t                  refresh_time;
+    time_t                  idle[NGX_HM_ROLES];      /* by hm_role_t */
+    time_t                  absolute[NGX_HM_ROLES];
     ngx_uint_t              audit;
     ngx_uint_t              environment;
     ngx_uint_t              admin_phi;
@@ -489,6 +500,8 @@ ngx_int_t ngx_hm_router_init(ngx_conf_t *cf);
 
 hm_problem_t ngx_hm_authenticate(ngx_hm_ctx_t *hm);
 void ngx_hm_token_cache_init(void);
+#define NGX_HM_FGP_COOKIE   "__Secure-hm-fgp"
+hm_str_t ngx_hm_cookie(hm_str_t header, const char *name);
 hm_problem_t ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate,
     ngx_uint_t n);
 hm_problem_t ngx_hm_login_try(ngx_hm_ctx_t *hm, const u_char account[32],
@@ -499,6 +512,16 @@ hm_problem_t ngx_hm_body_check(ngx_hm_ctx_t *hm);
 void ngx_hm_body_read(ngx_hm_ctx_t *hm);
 ngx_int_t ngx_hm_body_more(ngx_hm_ctx_t *hm);    /* streamed: NGX_AGAIN.. */
 ngx_hm_rc_t ngx_hm_json_body(ngx_hm_ctx_t *hm);  /* hm->body -> hm->json */
+
+
+/* Small bodies: each fault is added to hm->faults. */
+
+void ngx_hm_form_members(ngx_hm_ctx_t *hm, const char *known);
+hm_str_t ngx_hm_form_text(ngx_hm_ctx_t *hm, const char *name, size_t min,
+    size_t max, ngx_uint_t required);
+ngx_uint_t ngx_hm_form_fingerprint(ngx_hm_ctx_t *hm);
+ngx_hm_rc_t ngx_hm_form_email(ngx_hm_ctx_t *hm, hm_str_t email,
+    hm_str_t *normal, unsigned char index[32]);
 
 
 /* PostgreSQL. */
@@ -555,7 +578,7 @@ ngx_int_t ngx_hm_keys_take(const PGresult *res, const hm_uuid_t *user);
 ngx_hm_rc_t ngx_hm_step_subject(ngx_hm_ctx_t *hm);  /* may the actor? */
 ngx_hm_rc_t ngx_hm_step_system_keys(ngx_hm_ctx_t *hm);
 hm_user_keys_t *ngx_hm_system_keys(void);
-/* MACs of the deployment: purpose "etag", "cursor", "refresh". */
+/* MACs of the deployment, by purpose: "etag", "cursor", "refresh", ... */
 ngx_int_t ngx_hm_mac(unsigned char out[32], const char *purpose,
     const void *data, size_t len);
 

@@ -33,7 +33,6 @@ static struct {
 static hm_problem_t ngx_hm_bearer(ngx_hm_ctx_t *hm, hm_str_t *token);
 static hm_problem_t ngx_hm_fingerprint(ngx_hm_ctx_t *hm);
 static uint64_t ngx_hm_token_hash(hm_str_t token);
-static hm_str_t ngx_hm_cookie(hm_str_t header, const char *name);
 
 
 void
@@ -163,7 +162,7 @@ ngx_hm_fingerprint(ngx_hm_ctx_t *hm)
     }
 
     cookie = ngx_hm_header(hm, "cookie");
-    value = ngx_hm_cookie(cookie, "__Secure-hm-fgp");
+    value = ngx_hm_cookie(cookie, NGX_HM_FGP_COOKIE);
 
     if (value.len == 0
         || hm_sha256(digest, value.data, value.len) != HM_OK
@@ -176,7 +175,7 @@ ngx_hm_fingerprint(ngx_hm_ctx_t *hm)
 }
 
 
-static hm_str_t
+hm_str_t
 ngx_hm_cookie(hm_str_t header, const char *name)
 {
     size_t     len;

@@ -33,9 +33,12 @@ static struct {
 } ngx_hm_kr;
 
 
-static const char  *ngx_hm_purposes[] = { "etag", "cursor", "refresh" };
+static const char  *ngx_hm_purposes[] = {
+    "etag", "cursor", "refresh", "fingerprint", "jti"
+};
 
-#define NGX_HM_NPURPOSES  3
+#define NGX_HM_NPURPOSES                                                      \
+    (sizeof(ngx_hm_purposes) / sizeof(ngx_hm_purposes[0]))
 
 
 static ngx_hm_rc_t ngx_hm_keys_loaded(ngx_hm_ctx_t *hm);

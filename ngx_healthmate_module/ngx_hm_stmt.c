@@ -16,6 +16,13 @@ static const hm_resource_t  *ngx_hm_resources[] = {
     (sizeof(ngx_hm_resources) / sizeof(ngx_hm_resources[0]))
 
 
+/* HM_AMR_*, and the names of it. */
+#define NGX_HM_SQL_AMR(bits)                                                  \
+    "array_remove(array[case when " bits "::int4 & 1 <> 0 then 'pwd' end,"    \
+    " case when " bits "::int4 & 2 <> 0 then 'otp' end,"                      \
+    " case when " bits "::int4 & 4 <> 0 then 'hwk' end], null)"
+
+
 static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
 
     [NGX_HM_SQL_KEY_LOAD] = { "key_load",
@@ -97,13 +104,14 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         NGX_HM_ON(SOLO), 21 },
 
     [NGX_HM_SQL_LOGIN_LOOKUP] = { "login_lookup",
-        "select id, password_hash, role, is_active, $1::bytea"
+        "select id, password_hash, role, is_active, $1::bytea,"
+        " ('totp' = any (mfa))::int4 * 2 + ('passkey' = any (mfa))::int4 * 4"
         " from hm_login_lookup($1::bytea)",
         NGX_HM_ON(READ), 1 },
 
     /*
      * 1 user 2 now 3 session 4 client 5 fingerprint 6 expires
-     * 7 dek_version 8 shard 9 seq 10 role 11 origin
+     * 7 dek_version 8 shard 9 seq 10 role 11 origin 12 amr
      */
     [NGX_HM_SQL_LOGIN] = { "login",
         "with u as (update users set last_login_at = $2::timestamptz"
@@ -112,9 +120,10 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " address, date_of_birth, created_at, updated_at, last_login_at,"
         " dek_version, version),"
         " s as (insert into sessions (id, user_id, role, client,"
-        " fingerprint, auth_time, expires_at, dek_version, created_at,"
+        " fingerprint, amr, auth_time, expires_at, dek_version, created_at,"
         " last_used_at, updated_at) select $3::uuid, u.id, u.role,"
-        " $4::bytea, $5::bool, $2::timestamptz, $6::timestamptz, $7::int4,"
+        " $4::bytea, $5::bool, " NGX_HM_SQL_AMR("$12") ","
+        " $2::timestamptz, $6::timestamptz, $7::int4,"
         " $2::timestamptz, $2::timestamptz, $2::timestamptz from u),"
         " a as (insert into audit_logs (shard, seq, at, action, resource,"
         " outcome, actor_role, purpose, actor, session, user_id, first_id,"
@@ -123,7 +132,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " $10::int2, 1, $1::uuid, $3::uuid, $1::uuid, $3::uuid, 1,"
         " $11::bytea)"
         " select * from u",
-        NGX_HM_ON(SOLO), 11 },
+        NGX_HM_ON(SOLO), 12 },
 
     [NGX_HM_SQL_ME] = { "me",
         "select id, email, email_verified_at, full_name, role, is_active,"

@@ -15,6 +15,7 @@
 
 static void *ngx_hm_create_main_conf(ngx_conf_t *cf);
 static char *ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf);
+static void ngx_hm_session_limits(ngx_hm_main_conf_t *mcf);
 static char *ngx_hm_check_production(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf);
 static void *ngx_hm_create_srv_conf(ngx_conf_t *cf);
 static char *ngx_hm_merge_srv_conf(ngx_conf_t *cf, void *parent,
@@ -26,6 +27,8 @@ static char *ngx_hm_plain(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_hm_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_hm_jwt_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_hm_rate_limit(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_hm_session_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_hm_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static ngx_int_t ngx_hm_read_secret(ngx_conf_t *cf, ngx_str_t *path,
@@ -132,6 +135,10 @@ static ngx_command_t  ngx_hm_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE3,
       ngx_hm_rate_limit, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
+    { ngx_string("healthmate_session_limit"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE3,
+      ngx_hm_session_limit, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+
     { ngx_string("healthmate_plain"),
       NGX_HTTP_SRV_CONF|NGX_CONF_FLAG,
       ngx_hm_plain, NGX_HTTP_SRV_CONF_OFFSET,
@@ -212,6 +219,11 @@ ngx_hm_create_main_conf(ngx_conf_t *cf)
         mcf->window[i] = 60;
     }
 
+    for (i = 0; i < NGX_HM_ROLES; i++) {
+        mcf->idle[i] = NGX_CONF_UNSET;
+        mcf->absolute[i] = NGX_CONF_UNSET;
+    }
+
     mcf->jwt_keys = ngx_array_create(cf->pool, 2, sizeof(hm_jwt_key_t));
 
     return mcf->jwt_keys != NULL ? mcf : NULL;
@@ -248,6 +260,8 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
     for (i = 0; i < NGX_HM_CLASS_LAST; i++) {
         ngx_conf_init_uint_value(mcf->quota[i], quotas[i]);
     }
+
+    ngx_hm_session_limits(mcf);
 
     ngx_str_set(&issuer, "healthmate");
     ngx_str_set(&audience, "healthmate-api");
@@ -316,6 +330,21 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
     }
 
     return ngx_hm_check_production(cf, mcf);
+}
+
+
+/* Whoever sees other people's records is held shorter. */
+static void
+ngx_hm_session_limits(ngx_hm_main_conf_t *mcf)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HM_ROLES; i++) {
+        ngx_conf_init_value(mcf->idle[i],
+                            i == HM_ROLE_PATIENT ? 3600 : 900);
+        ngx_conf_init_value(mcf->absolute[i],
+                            i == HM_ROLE_PATIENT ? 30 * 86400 : 12 * 3600);
+    }
 }
 
 
@@ -679,6 +708,46 @@ ngx_hm_rate_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     mcf->quota[i] = (ngx_uint_t) n;
     mcf->window[i] = (ngx_uint_t) window;
+
+    return NGX_CONF_OK;
+}
+
+
+/* healthmate_session_limit ROLE IDLE ABSOLUTE */
+static char *
+ngx_hm_session_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    time_t               idle, absolute;
+    ngx_str_t           *value;
+    hm_role_t            role;
+    ngx_hm_main_conf_t  *mcf = conf;
+
+    value = cf->args->elts;
+    role = hm_role_of(ngx_hm_hm(value[1]));
+
+    if (role == HM_ROLE_NONE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no such role \"%V\": patient, doctor, admin, "
+                           "researcher", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (mcf->idle[role] != NGX_CONF_UNSET) {
+        return "is duplicate";
+    }
+
+    idle = ngx_parse_time(&value[2], 1);
+    absolute = ngx_parse_time(&value[3], 1);
+
+    if (idle == (time_t) NGX_ERROR || absolute == (time_t) NGX_ERROR
+        || idle == 0 || absolute < idle || absolute > 365 * 86400)
+    {
+        return "needs an idle time above 0 and an absolute one that is not "
+               "shorter, 365d at most";
+    }
+
+    mcf->idle[role] = idle;
+    mcf->absolute[role] = absolute;
 
     return NGX_CONF_OK;
 }

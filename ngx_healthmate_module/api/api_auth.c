@@ -8,11 +8,12 @@
  * The person's keys are made at registration: a random DEK and index key,
  * wrapped by the KEK, in the statement that makes the account.
  *
- * A refresh token is `hmr1.` and base64url of session 16 | counter u32be |
- * MAC 32; the database keeps the counter, and none is stored.
+ * Whatever opens a session ends in ngx_hm_session.c; what becomes of it
+ * afterwards is api_session.c's.
  */
 
 #include "../ngx_hm.h"
+#include "../ngx_hm_session.h"
 #include "../ngx_hm_endpoints.h"
 
 
@@ -22,16 +23,13 @@
 typedef struct {
     ngx_hm_kdf_t      kdf;               /* first: ngx_hm_kdf_done() */
     hm_uuid_t         user;
-    hm_uuid_t         session;
     hm_str_t          email;
     hm_str_t          email_normal;
     unsigned char     email_index[32];
     hm_str_t          full_name;
     hm_str_t          date_of_birth;
-    hm_str_t          cookie;
-    unsigned char     fgp[32];
     hm_role_t         role;
-    hm_usec_t         expires;
+    unsigned          enrolled;          /* second factors: HM_AMR_* */
     hm_user_keys_t   *keys;              /* of a new account */
     ngx_uint_t        nconsents;
     hm_str_t          consents[AUTH_CONSENTS];
@@ -39,13 +37,6 @@ typedef struct {
     unsigned          known:1;
     unsigned          active:1;
 } auth_t;
-
-
-/* A user row as ME and LOGIN select it. */
-enum {
-    U_ID = 0, U_EMAIL, U_VERIFIED, U_NAME, U_ROLE, U_ACTIVE, U_MFA, U_PHONE,
-    U_ADDRESS, U_BORN, U_CREATED, U_UPDATED, U_LAST, U_DEK, U_VERSION
-};
 
 
 static const char  *auth_purposes[AUTH_CONSENTS] = {
@@ -63,31 +54,15 @@ static ngx_hm_rc_t auth_login_read(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_login_look(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_login_verify(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_login_verified(ngx_hm_ctx_t *hm);
-static ngx_hm_rc_t auth_login_send(ngx_hm_ctx_t *hm);
-static ngx_hm_rc_t auth_login_done(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_me_send(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_me_done(ngx_hm_ctx_t *hm);
 
-static void auth_members(ngx_hm_ctx_t *hm, const char *known);
-static hm_str_t auth_text(ngx_hm_ctx_t *hm, const char *name, size_t min,
-    size_t max, ngx_uint_t required);
-static void auth_fingerprint_member(ngx_hm_ctx_t *hm, auth_t *auth);
-static ngx_hm_rc_t auth_email(ngx_hm_ctx_t *hm, auth_t *auth);
 static void auth_consents_member(ngx_hm_ctx_t *hm, auth_t *auth);
-static ngx_int_t auth_fingerprint_make(ngx_hm_ctx_t *hm, auth_t *auth);
 static ngx_int_t auth_keys_make(ngx_hm_ctx_t *hm, auth_t *auth);
 static ngx_int_t auth_seal(ngx_hm_ctx_t *hm, const unsigned char *dek,
     uint32_t version, const char *table, const char *column,
     const hm_uuid_t *row, const hm_uuid_t *owner, hm_str_t text,
     hm_str_t *out);
-static ngx_int_t auth_client(ngx_hm_ctx_t *hm, auth_t *auth,
-    const unsigned char *dek, uint32_t version, hm_str_t *out);
-static ngx_int_t auth_audit_tail(ngx_hm_ctx_t *hm, auth_t *auth);
-static ngx_hm_rc_t auth_session_reply(ngx_hm_ctx_t *hm, auth_t *auth,
-    ngx_uint_t status, hm_str_t user);
-static ngx_int_t auth_refresh_token(auth_t *auth, hm_str_t *out,
-    ngx_hm_ctx_t *hm);
-static ngx_hm_rc_t auth_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b);
 
 
 const ngx_hm_step_pt  ngx_hm_auth_register[] = {
@@ -104,147 +79,7 @@ const ngx_hm_step_pt  ngx_hm_auth_me[] = {
     ngx_hm_step_keys, auth_me_send, auth_me_done, NULL
 };
 
-static const ngx_hm_step_pt  auth_login_rest[] = {
-    ngx_hm_step_keys, auth_login_send, auth_login_done, NULL
-};
-
-
 /* Bodies */
-
-
-static void
-auth_members(ngx_hm_ctx_t *hm, const char *known)
-{
-    size_t       len;
-    json_t      *j;
-    const char  *name, *p;
-
-    if (!json_is_object(hm->json)) {
-        hm_fault_add(hm->faults, HM_STR(""), NULL, HM_FAULT_TYPE,
-                     "an object is needed");
-        return;
-    }
-
-    json_object_foreach(hm->json, name, j) {
-        len = ngx_strlen(name);
-
-        for (p = known; p != NULL; p = strchr(p, ' ')) {
-            p += *p == ' ';
-
-            if (ngx_strncmp(p, name, len) == 0
-                && (p[len] == ' ' || p[len] == '\0'))
-            {
-                break;
-            }
-        }
-
-        if (p == NULL || len == 0) {
-            hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_UNKNOWN,
-                         "no such member");
-        }
-    }
-}
-
-
-static hm_str_t
-auth_text(ngx_hm_ctx_t *hm, const char *name, size_t min, size_t max,
-    ngx_uint_t required)
-{
-    size_t    n;
-    json_t   *j;
-    hm_str_t  s;
-
-    s = hm_null_str;
-    j = json_object_get(hm->json, name);
-
-    if (j == NULL || json_is_null(j)) {
-        if (required) {
-            hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_REQUIRED,
-                         "must be given");
-        }
-
-        return s;
-    }
-
-    if (!json_is_string(j)) {
-        hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_TYPE,
-                     "a string is needed");
-        return s;
-    }
-
-    s.data = (u_char *) json_string_value(j);
-    s.len = json_string_length(j);
-    n = hm_utf8_count(s);
-
-    if (n < min || n > max) {
-        hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_LENGTH,
-                     "%zu..%zu characters", min, max);
-        return hm_null_str;
-    }
-
-    if (!hm_text_clean(s)) {
-        hm_fault_add(hm->faults, HM_STR(""), name, HM_FAULT_FORMAT,
-                     "control characters are not taken");
-        return hm_null_str;
-    }
-
-    return s;
-}
-
-
-static void
-auth_fingerprint_member(ngx_hm_ctx_t *hm, auth_t *auth)
-{
-    json_t  *j;
-
-    auth->fingerprint = hm->conf->fingerprint != NGX_HM_OFF;
-
-    j = json_object_get(hm->json, "fingerprint");
-
-    if (j == NULL || json_is_null(j)) {
-        return;
-    }
-
-    if (!json_is_boolean(j)) {
-        hm_fault_add(hm->faults, HM_STR(""), "fingerprint", HM_FAULT_TYPE,
-                     "true or false");
-        return;
-    }
-
-    /* with `on` only loopback clients of the plain listener may refuse it */
-
-    if (json_is_false(j)
-        && (hm->conf->fingerprint != NGX_HM_ON_ || hm->plain))
-    {
-        auth->fingerprint = 0;
-    }
-}
-
-
-/* The blind index of the address, under the deployment's index key. */
-static ngx_hm_rc_t
-auth_email(ngx_hm_ctx_t *hm, auth_t *auth)
-{
-    hm_user_keys_t  *system;
-
-    if (hm_email_normal(&hm->mem, &auth->email_normal, auth->email)
-        != HM_OK)
-    {
-        return NGX_HM_FAIL;
-    }
-
-    system = ngx_hm_system_keys();
-
-    if (system == NULL
-        || hm_blind_index(auth->email_index, system->index_key, "users",
-                          "email", &hm_nil_uuid, auth->email_normal)
-           != HM_OK)
-    {
-        return NGX_HM_DONE;
-    }
-
-    return NGX_HM_NEXT;
-}
 
 
 static void
@@ -317,15 +152,15 @@ auth_register_read(ngx_hm_ctx_t *hm)
                                   "registration is not open here");
     }
 
-    auth_members(hm, "email password full_name date_of_birth accept_terms "
-                     "consents fingerprint");
+    ngx_hm_form_members(hm, "email password full_name date_of_birth "
+                            "accept_terms consents fingerprint");
 
     if (json_is_object(hm->json)) {
-        auth->email = auth_text(hm, "email", 3, 254, 1);
-        password = auth_text(hm, "password", 0, 4096, 1);
-        auth->full_name = auth_text(hm, "full_name", 1, 200, 1);
-        auth->date_of_birth = auth_text(hm, "date_of_birth", 0, 200, 0);
-        auth_fingerprint_member(hm, auth);
+        auth->email = ngx_hm_form_text(hm, "email", 3, 254, 1);
+        password = ngx_hm_form_text(hm, "password", 0, 4096, 1);
+        auth->full_name = ngx_hm_form_text(hm, "full_name", 1, 200, 1);
+        auth->date_of_birth = ngx_hm_form_text(hm, "date_of_birth", 0, 200, 0);
+        auth->fingerprint = ngx_hm_form_fingerprint(hm) != 0;
         auth_consents_member(hm, auth);
 
         terms = json_object_get(hm->json, "accept_terms");
@@ -351,7 +186,8 @@ auth_register_read(ngx_hm_ctx_t *hm)
         }
 
         if (auth->email.data != NULL) {
-            rc = auth_email(hm, auth);
+            rc = ngx_hm_form_email(hm, auth->email, &auth->email_normal,
+                                   auth->email_index);
 
             if (rc == NGX_HM_DONE) {
                 return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
@@ -463,74 +299,6 @@ auth_seal(ngx_hm_ctx_t *hm, const unsigned char *dek, uint32_t version,
 }
 
 
-/* Where a session was opened: {"address","user_agent"} as one sealed text. */
-static ngx_int_t
-auth_client(ngx_hm_ctx_t *hm, auth_t *auth, const unsigned char *dek,
-    uint32_t version, hm_str_t *out)
-{
-    hm_str_t    agent, json;
-    hm_buf_t    b;
-    hm_place_t  place;
-
-    agent = ngx_hm_header(hm, "user-agent");
-    agent.len = ngx_min(agent.len, 200);
-
-    if (!hm_utf8_valid(agent)) {
-        agent = HM_STR("");
-    }
-
-    hm_buf_init(&b, &hm->mem, 400);
-    hm_buf_lit(&b, "{\"address\":");
-    hm_json_text(&b, ngx_hm_hm(hm->request->connection->addr_text));
-    hm_buf_lit(&b, ",\"user_agent\":");
-    hm_json_text(&b, agent);
-    hm_buf_lit(&b, "}");
-
-    json.data = b.start;
-    json.len = hm_buf_len(&b);
-
-    place.table = "sessions";
-    place.column = "client";
-    place.row = auth->session;
-    place.owner = auth->user;
-
-    out->data = ngx_hm_palloc(hm, hm_sealed_len(json.len));
-
-    if (b.failed || out->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    return hm_seal(out->data, &out->len, dek, version, &place, json)
-           == HM_OK ? NGX_OK : NGX_ERROR;
-}
-
-
-/* shard, seq, role, origin: the audit row in the statement itself */
-static ngx_int_t
-auth_audit_tail(ngx_hm_ctx_t *hm, auth_t *auth)
-{
-    hm_str_t  origin;
-
-    hm->audit.row.at = hm->now;
-    hm->audit.row.actor = auth->user;
-
-    if (ngx_hm_audit_origin(hm, &origin) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    hm->seg.seq_param = hm->seg.nparams;
-    hm->seg.nseq = 1;
-    ngx_hm_seg_null(&hm->seg);
-    ngx_hm_seg_null(&hm->seg);
-    ngx_hm_seg_i16(hm, &hm->seg, (uint16_t) auth->role);
-    ngx_hm_seg_str(&hm->seg, origin);
-
-    hm->audited = 1;
-
-    return NGX_OK;
-}
-
-
 static ngx_hm_rc_t
 auth_register_send(ngx_hm_ctx_t *hm)
 {
@@ -547,10 +315,10 @@ auth_register_send(ngx_hm_ctx_t *hm)
     wrapped = ngx_hm_palloc(hm, 2 * HM_WRAPPED_LEN + HM_COMMIT_LEN);
     born = hm_null_str;
     auth->role = HM_ROLE_PATIENT;
-    auth->expires = hm->now + (hm_usec_t) hm->conf->refresh_time * HM_USEC;
 
     if (wrapped == NULL || hm_uuid7(&auth->user, hm->now) != HM_OK
-        || hm_uuid7(&auth->session, hm->now) != HM_OK
+        || ngx_hm_session_begin(hm, &auth->user, auth->role, HM_AMR_PWD,
+                                auth->fingerprint) == NULL
         || auth_keys_make(hm, auth) != NGX_OK
         || hm_kek_wrap(hm->conf->kek, wrapped, "dek", 1, &auth->user,
                        auth->keys->dek[0]) != HM_OK
@@ -568,7 +336,8 @@ auth_register_send(ngx_hm_ctx_t *hm)
             && auth_seal(hm, auth->keys->dek[0], 1, "users",
                          "date_of_birth", &auth->user, &auth->user,
                          auth->date_of_birth, &born) != NGX_OK)
-        || auth_client(hm, auth, auth->keys->dek[0], 1, &client) != NGX_OK)
+        || ngx_hm_session_client(hm, auth->keys->dek[0], 1, &client)
+           != NGX_OK)
     {
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
@@ -589,7 +358,7 @@ auth_register_send(ngx_hm_ctx_t *hm)
     ngx_hm_seg_add(&hm->seg, wrapped + 2 * HM_WRAPPED_LEN, HM_COMMIT_LEN);
     ngx_hm_seg_i32(hm, &hm->seg, hm_kek_current(hm->conf->kek));
     ngx_hm_seg_add(&hm->seg, wrapped + HM_WRAPPED_LEN, HM_WRAPPED_LEN);
-    ngx_hm_seg_uuid(&hm->seg, &auth->session);
+    ngx_hm_seg_uuid(&hm->seg, &hm->session->id);
     ngx_hm_seg_str(&hm->seg, client);
 
     p = ngx_hm_palloc(hm, 1);
@@ -601,7 +370,7 @@ auth_register_send(ngx_hm_ctx_t *hm)
 
     *p = auth->fingerprint;
     ngx_hm_seg_add(&hm->seg, p, 1);
-    ngx_hm_seg_time(hm, &hm->seg, auth->expires);
+    ngx_hm_seg_time(hm, &hm->seg, hm->session->expires);
 
     for (i = 0; i < auth->nconsents; i++) {
         (void) hm_uuid7(&id[i], hm->now);
@@ -612,7 +381,7 @@ auth_register_send(ngx_hm_ctx_t *hm)
     ngx_hm_seg_array(hm, 25, auth->nconsents, auth->consents);
     ngx_hm_seg_array(hm, 2950, auth->nconsents, ids);
 
-    if (auth_audit_tail(hm, auth) != NGX_OK) {
+    if (ngx_hm_session_audit(hm) != NGX_OK) {
         return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
     }
 
@@ -669,113 +438,7 @@ auth_register_reply(ngx_hm_ctx_t *hm)
 
     hm->headers.location = HM_STR("/api/v1/users/me");
 
-    return auth_session_reply(hm, auth, NGX_HTTP_CREATED, user);
-}
-
-
-/* The fingerprint: a random cookie, its digest in the token. */
-static ngx_int_t
-auth_fingerprint_make(ngx_hm_ctx_t *hm, auth_t *auth)
-{
-    char           text[44];
-    size_t         len;
-    unsigned char  raw[32];
-
-    if (hm_random(raw, 32) != HM_OK) {
-        return NGX_ERROR;
-    }
-
-    len = hm_b64url_encode(text, raw, 32);
-
-    if (hm_sha256(auth->fgp, text, len) != HM_OK) {
-        return NGX_ERROR;
-    }
-
-    auth->cookie = ngx_hm_printf(hm, "__Secure-hm-fgp=%.*s; Path=/; "
-                                 "Max-Age=%lu; HttpOnly; Secure; "
-                                 "SameSite=Strict", (int) len, text,
-                                 (unsigned long) hm->conf->refresh_time);
-
-    return auth->cookie.data != NULL ? NGX_OK : NGX_ERROR;
-}
-
-
-static ngx_int_t
-auth_refresh_token(auth_t *auth, hm_str_t *out, ngx_hm_ctx_t *hm)
-{
-    u_char         raw[20 + 32];
-    unsigned char  mac[32];
-
-    ngx_memcpy(raw, auth->session.b, 16);
-    hm_put_u32(raw + 16, 0);
-
-    out->data = ngx_hm_palloc(hm, 5 + hm_b64url_len(sizeof(raw)) + 1);
-
-    if (out->data == NULL
-        || ngx_hm_mac(mac, "refresh", raw, 20) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    ngx_memcpy(raw + 20, mac, 32);
-    ngx_memcpy(out->data, "hmr1.", 5);
-    out->len = 5 + hm_b64url_encode((char *) out->data + 5, raw,
-                                    sizeof(raw));
-
-    return NGX_OK;
-}
-
-
-static ngx_hm_rc_t
-auth_session_reply(ngx_hm_ctx_t *hm, auth_t *auth, ngx_uint_t status,
-    hm_str_t user)
-{
-    hm_str_t     access, refresh;
-    hm_claims_t  claims;
-
-    ngx_memzero(&claims, sizeof(claims));
-
-    if (auth->fingerprint && auth_fingerprint_make(hm, auth) != NGX_OK) {
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
-    }
-
-    claims.sub = auth->user;
-    claims.sid = auth->session;
-    claims.role = auth->role;
-    claims.iat = hm->now / HM_USEC;
-    claims.nbf = claims.iat;
-    claims.exp = claims.iat + (int64_t) hm->conf->access_time;
-    claims.auth_time = claims.iat;
-    claims.amr = HM_AMR_PWD;
-    claims.has_fgp = auth->fingerprint;
-    ngx_memcpy(claims.fgp, auth->fgp, 32);
-    ngx_memcpy(claims.typ, "access", 7);
-
-    if (hm_uuid7(&claims.jti, hm->now) != HM_OK
-        || hm_jwt_sign(&hm->conf->jwt, &hm->mem, &claims, &access) != HM_OK
-        || auth_refresh_token(auth, &refresh, hm) != NGX_OK
-        || user.len == 0)
-    {
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
-    }
-
-    ngx_hm_reply_start(hm, status, access.len + user.len + 512);
-    hm->headers.personal = 1;
-    hm->headers.cookie = auth->cookie;
-
-    hm_buf_lit(&hm->out, "{\"access_token\":");
-    hm_json_text(&hm->out, access);
-    hm_buf_lit(&hm->out, ",\"refresh_token\":");
-    hm_json_text(&hm->out, refresh);
-    hm_buf_printf(&hm->out, ",\"token_type\":\"Bearer\",\"expires_in\":%lu,"
-                  "\"refresh_expires_in\":%lu,\"user\":",
-                  (unsigned long) hm->conf->access_time,
-                  (unsigned long) hm->conf->refresh_time);
-    hm_buf_str(&hm->out, user);
-    hm_buf_lit(&hm->out, "}");
-
-    return hm->out.failed ? ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR)
-                          : NGX_HM_DONE;
+    return ngx_hm_session_reply(hm, NGX_HTTP_CREATED, user);
 }
 
 
@@ -796,13 +459,13 @@ auth_login_read(ngx_hm_ctx_t *hm)
 
     hm->data = auth;
 
-    auth_members(hm, "email password otp fingerprint");
+    ngx_hm_form_members(hm, "email password otp fingerprint");
 
     if (json_is_object(hm->json)) {
-        auth->email = auth_text(hm, "email", 0, 4096, 1);
-        password = auth_text(hm, "password", 0, 4096, 1);
-        (void) auth_text(hm, "otp", 0, 32, 0);
-        auth_fingerprint_member(hm, auth);
+        auth->email = ngx_hm_form_text(hm, "email", 0, 4096, 1);
+        password = ngx_hm_form_text(hm, "password", 0, 4096, 1);
+        (void) ngx_hm_form_text(hm, "otp", 0, 32, 0);
+        auth->fingerprint = ngx_hm_form_fingerprint(hm) != 0;
 
         if (password.data != NULL) {
             auth->kdf.password_len = ngx_min(password.len,
@@ -826,7 +489,9 @@ auth_login_read(ngx_hm_ctx_t *hm)
 
     /* what is no address belongs to nobody, which takes as long */
 
-    if (auth_email(hm, auth) == NGX_HM_DONE) {
+    if (ngx_hm_form_email(hm, auth->email, &auth->email_normal,
+                          auth->email_index) == NGX_HM_DONE)
+    {
         return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
     }
 
@@ -848,7 +513,7 @@ auth_login_look(ngx_hm_ctx_t *hm)
 }
 
 
-/* Columns: id, password_hash, role, is_active, the index asked for. */
+/* id, password_hash, role, is_active, the index asked for, factors */
 static ngx_hm_rc_t
 auth_login_verify(ngx_hm_ctx_t *hm)
 {
@@ -877,6 +542,7 @@ auth_login_verify(ngx_hm_ctx_t *hm)
         auth->user = hm_row_uuid(r, 0, 0);
         auth->role = hm_role_of(hm_row_str(r, 0, 2));
         auth->active = hm_row_bool(r, 0, 3);
+        auth->enrolled = hm_row_u32(r, 0, 5);
         auth->known = 1;
 
         hash = hm_row_str(r, 0, 1);
@@ -909,87 +575,15 @@ auth_login_verified(ngx_hm_ctx_t *hm)
 
     (void) ngx_hm_login_try(hm, auth->email_index, 1);
 
-    /* from here on it is that person */
-
-    hm->who.sub = auth->user;
-    hm->who.role = auth->role;
-    hm->subject = auth->user;
-    hm->signed_in = 1;
-    hm->audited = 1;
-
-    return ngx_hm_goto(hm, auth_login_rest);
-}
-
-
-static ngx_hm_rc_t
-auth_login_send(ngx_hm_ctx_t *hm)
-{
-    u_char                *p;
-    auth_t                *auth = hm->data;
-    hm_str_t               client;
-    hm_user_keys_t        *keys;
-    const unsigned char   *dek;
-
-    keys = ngx_hm_keys(hm);
-    dek = keys != NULL ? hm_keys_dek(keys, keys->active) : NULL;
-    p = ngx_hm_palloc(hm, 1);
-
-    if (dek == NULL || p == NULL
-        || hm_uuid7(&auth->session, hm->now) != HM_OK
-        || auth_client(hm, auth, dek, keys->active, &client) != NGX_OK)
+    if (ngx_hm_session_begin(hm, &auth->user, auth->role, HM_AMR_PWD,
+                             auth->fingerprint) == NULL)
     {
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
 
-    *p = auth->fingerprint;
-    auth->expires = hm->now + (hm_usec_t) hm->conf->refresh_time * HM_USEC;
+    ngx_hm_session_enter(hm);
 
-    ngx_hm_seg_start(hm, NGX_HM_LANE_SOLO, NGX_HM_SQL_LOGIN);
-    ngx_hm_seg_uuid(&hm->seg, &auth->user);
-    ngx_hm_seg_time(hm, &hm->seg, hm->now);
-    ngx_hm_seg_uuid(&hm->seg, &auth->session);
-    ngx_hm_seg_str(&hm->seg, client);
-    ngx_hm_seg_add(&hm->seg, p, 1);
-    ngx_hm_seg_time(hm, &hm->seg, auth->expires);
-    ngx_hm_seg_i32(hm, &hm->seg, keys->active);
-
-    if (auth_audit_tail(hm, auth) != NGX_OK) {
-        return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
-    }
-
-    return ngx_hm_seg_wait(hm);
-}
-
-
-static ngx_hm_rc_t
-auth_login_done(ngx_hm_ctx_t *hm)
-{
-    auth_t        *auth = hm->data;
-    hm_buf_t       b;
-    hm_str_t       user;
-    ngx_hm_rc_t    rc;
-    hm_problem_t   p;
-
-    p = ngx_hm_seg_result(hm);
-    if (p != HM_PROBLEM_NONE) {
-        return ngx_hm_fail(hm, p);
-    }
-
-    if (PQntuples(hm->seg.res) == 0) {
-        return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
-    }
-
-    hm_buf_init(&b, &hm->mem, 512);
-
-    rc = auth_user_row(hm, &b);
-    if (rc != NGX_HM_NEXT) {
-        return rc;
-    }
-
-    user.data = b.start;
-    user.len = b.failed ? 0 : hm_buf_len(&b);
-
-    return auth_session_reply(hm, auth, NGX_HTTP_OK, user);
+    return ngx_hm_goto(hm, ngx_hm_session_open);
 }
 
 
@@ -1022,7 +616,7 @@ auth_me_done(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_NOT_FOUND);
     }
 
-    id = hm_row_uuid(hm->seg.res, 0, U_ID);
+    id = hm_row_uuid(hm->seg.res, 0, NGX_HM_U_ID);
 
     if (ngx_hm_owned(hm, &id, "users") != NGX_HM_NEXT) {
         return NGX_HM_FAIL;
@@ -1031,7 +625,8 @@ auth_me_done(ngx_hm_ctx_t *hm)
     hm->audit.row.first = hm->subject;
     hm->audit.row.items = 1;
 
-    if (ngx_hm_etag(hm, &hm->subject, hm_row_u32(hm->seg.res, 0, U_VERSION),
+    if (ngx_hm_etag(hm, &hm->subject,
+                    hm_row_u32(hm->seg.res, 0, NGX_HM_U_VERSION),
                     &hm->headers.etag) != NGX_OK)
     {
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
@@ -1039,89 +634,7 @@ auth_me_done(ngx_hm_ctx_t *hm)
 
     ngx_hm_reply_start(hm, NGX_HTTP_OK, 512);
 
-    rc = auth_user_row(hm, &hm->out);
+    rc = ngx_hm_user_row(hm, &hm->out, hm->seg.res);
 
     return rc == NGX_HM_NEXT ? ngx_hm_if_none_match(hm) : rc;
-}
-
-
-/* The one row of hm->seg as a `user`. */
-static ngx_hm_rc_t
-auth_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b)
-{
-    u_char                *out;
-    uint32_t               version;
-    hm_str_t               env, json;
-    PGresult              *r;
-    hm_uuid_t              id;
-    hm_place_t             place;
-    ngx_uint_t             i;
-    hm_user_keys_t        *keys;
-    const unsigned char   *dek;
-
-    static const struct {
-        const char        *name;
-        int                column;
-    } sealed[] = {
-        { "email", U_EMAIL }, { "full_name", U_NAME }, { "phone", U_PHONE },
-        { "address", U_ADDRESS }, { "date_of_birth", U_BORN }
-    };
-
-    r = hm->seg.res;
-    id = hm_row_uuid(r, 0, U_ID);
-
-    if (ngx_hm_owned(hm, &id, "users") != NGX_HM_NEXT) {
-        return NGX_HM_FAIL;
-    }
-
-    version = hm_row_u32(r, 0, U_DEK);
-    keys = ngx_hm_keys(hm);
-    dek = keys != NULL ? hm_keys_dek(keys, version) : NULL;
-
-    if (dek == NULL) {
-        ngx_hm_keys_drop(&hm->subject);
-        return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
-    }
-
-    place.table = "users";
-    place.row = id;
-    place.owner = id;
-
-    hm_buf_lit(b, "{\"id\":");
-    hm_json_uuid(b, &id);
-
-    for (i = 0; i < sizeof(sealed) / sizeof(sealed[0]); i++) {
-        env = hm_row_str(r, 0, sealed[i].column);
-        json = HM_STR("null");
-
-        if (env.data != NULL) {
-            out = ngx_hm_palloc(hm, env.len);
-            place.column = sealed[i].name;
-
-            if (out == NULL
-                || hm_open(out, &json, dek, version, &place, env) != HM_OK)
-            {
-                ngx_hm_count(NGX_HM_M_OPEN_FAILED, 1);
-                return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
-            }
-        }
-
-        hm_buf_printf(b, ",\"%s\":", sealed[i].name);
-        hm_buf_str(b, json);
-    }
-
-    hm_buf_printf(b, ",\"email_verified\":%s,\"role\":",
-                  PQgetisnull(r, 0, U_VERIFIED) ? "false" : "true");
-    hm_json_text(b, hm_row_str(r, 0, U_ROLE));
-    hm_buf_printf(b, ",\"is_active\":%s,\"mfa\":[],\"created_at\":",
-                  hm_row_bool(r, 0, U_ACTIVE) ? "true" : "false");
-    hm_json_time(b, hm_row_time(r, 0, U_CREATED));
-    hm_buf_lit(b, ",\"updated_at\":");
-    hm_json_time(b, hm_row_time(r, 0, U_UPDATED));
-    hm_buf_lit(b, ",\"last_login_at\":");
-    hm_json_time(b, hm_row_time(r, 0, U_LAST));
-    hm_buf_lit(b, "}");
-
-    return b->failed ? ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR)
-                     : NGX_HM_NEXT;
 }
