@@ -22,7 +22,8 @@
     X(4, UPDATE, "update")    X(5, DELETE, "delete")  X(6, LOGIN, "login")    \
     X(7, REGISTER, "register") X(8, LOGOUT, "logout")                         \
     X(9, EXPORT, "export")    X(10, JOB, "job")       X(11, CLI, "cli")       \
-    X(12, IMPORT, "import")                                                   \
+    X(12, IMPORT, "import")   X(13, REFRESH, "refresh")                       \
+    X(14, REAUTH, "reauth")                                                   \
     X(100, VOID, "void")      X(101, CLOSED, "closed")
 
 #define HM_AUDIT_RESOURCES(X)                                                 \

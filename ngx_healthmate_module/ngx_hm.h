@@ -11,6 +11,7 @@
  *   ngx_hm_body.c                  bodies, read unbuffered into the arena
  *   ngx_hm_form.c                  small JSON bodies, member by member
  *   ngx_hm_session.c               what every way of logging in ends in
+ *   ngx_hm_seen.c, _fresh.c        use of sessions; step-up
  *   ngx_hm_step.c                  the step runner
  *   ngx_hm_pg.c                    PostgreSQL: connections, lanes, batches
  *   ngx_hm_audit.c                 group commit of read audits
@@ -413,6 +414,14 @@ typedef enum {
     NGX_HM_SQL_LOGIN_LOOKUP,
     NGX_HM_SQL_LOGIN,
     NGX_HM_SQL_ME,
+    NGX_HM_SQL_REFRESH,
+    NGX_HM_SQL_REAUTH_LOOKUP,
+    NGX_HM_SQL_RENEW,
+    NGX_HM_SQL_SESSIONS,
+    NGX_HM_SQL_SESSION_END,
+    NGX_HM_SQL_LOGOUT_ALL,
+    NGX_HM_SQL_SEEN,
+    NGX_HM_SQL_ENROLLED,
     NGX_HM_SQL_IDEM_GET,
     NGX_HM_SQL_IDEM_PUT,
     NGX_HM_SQL_TRENDS,
@@ -522,6 +531,16 @@ hm_str_t ngx_hm_form_text(ngx_hm_ctx_t *hm, const char *name, size_t min,
 ngx_uint_t ngx_hm_form_fingerprint(ngx_hm_ctx_t *hm);
 ngx_hm_rc_t ngx_hm_form_email(ngx_hm_ctx_t *hm, hm_str_t email,
     hm_str_t *normal, unsigned char index[32]);
+
+
+/* Step-up: of a route with NGX_HM_FRESH (ngx_hm_fresh.c). */
+
+hm_problem_t ngx_hm_gate_fresh(ngx_hm_ctx_t *hm);
+extern const ngx_hm_step_pt  ngx_hm_fresh_steps[];
+
+/* The session of hm->who was used (ngx_hm_seen.c). */
+void ngx_hm_seen(ngx_hm_ctx_t *hm);
+time_t ngx_hm_seen_step(ngx_hm_main_conf_t *mcf, hm_role_t role);
 
 
 /* PostgreSQL. */

@@ -110,6 +110,7 @@ known:
 
     hm->signed_in = 1;
     hm->subject = hm->who.sub;
+    ngx_hm_seen(hm);
 
     return HM_PROBLEM_NONE;
 }

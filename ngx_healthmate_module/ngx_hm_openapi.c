@@ -399,6 +399,10 @@ ngx_hm_oa_operation(hm_buf_t *b, const ngx_hm_route_t *route)
     ngx_hm_oa(b, ",'x-permission':'%s','x-rate-class':'%s'",
               hm_perm_name(route->perm), ngx_hm_oa_classes[rate].name);
 
+    if (route->flags & NGX_HM_FRESH) {
+        ngx_hm_oa_text(b, ",'x-step-up':true");
+    }
+
     if (ngx_hm_oa_classes[rate].quota != 0) {
         ngx_hm_oa(b, ",'x-rate-per-minute':%lu",
                   (unsigned long) ngx_hm_oa_classes[rate].quota);

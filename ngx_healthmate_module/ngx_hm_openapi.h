@@ -74,6 +74,15 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
     { NGX_HTTP_POST, API "/auth/register", "Register", "Session", NULL, 201,
       NGX_HM_OA_SESSION|NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT
       |NGX_HM_OA_CLOSED },
+    { NGX_HTTP_POST, API "/auth/refresh", "Refresh", "Session", NULL, 200,
+      NGX_HM_OA_SESSION },
+    { NGX_HTTP_POST, API "/auth/reauth", "Reauth", "Session", NULL, 200,
+      NGX_HM_OA_SESSION },
+    { NGX_HTTP_POST, API "/auth/logout", NULL, NULL, NULL, 204, 0 },
+    { NGX_HTTP_POST, API "/auth/logout-all", NULL, NULL, NULL, 204, 0 },
+    { NGX_HTTP_GET, API "/auth/sessions", NULL, "SessionList", NULL, 200,
+      0 },
+    { NGX_HTTP_DELETE, API "/auth/sessions/{id}", NULL, NULL, NULL, 204, 0 },
 
     { NGX_HTTP_GET, "/health", NULL, "Health", NULL, 200, 0 },
     { NGX_HTTP_GET, "/ready", NULL, "Ready", NULL, 200, NGX_HM_OA_UNREADY },
@@ -272,6 +281,29 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
       "'token_type':{'type':'string','const':'Bearer'},"
       "'expires_in':" COUNT ",'refresh_expires_in':" COUNT ","
       "'user':" REF("User") "}" },
+
+    { "Refresh", "'type':'object','additionalProperties':false,"
+      "'required':['refresh_token'],'properties':{"
+      "'refresh_token':{'type':'string','writeOnly':true,'description':"
+      "'The newest one.  Sent again within 30 seconds it gives the same "
+      "pair; any later use of an older one ends the session.'}}" },
+
+    { "Reauth", "'type':'object','additionalProperties':false,"
+      "'required':['password'],'properties':{"
+      "'password':{'type':'string','format':'password',"
+      "'writeOnly':true}}" },
+
+    { "SessionList", "'description':'The open ones, 200 at most.',"
+      "'type':'object','required':['items','next'],'properties':{"
+      "'items':{'type':'array','items':{'type':'object','required':["
+      "'id','current','device','address','fingerprint','created_at',"
+      "'last_used_at'],'properties':{'id':" UUID ","
+      "'current':{'type':'boolean','description':'The one that asks.'},"
+      "'device':{'type':['string','null'],'description':'What the client "
+      "called itself at login.'},'address':" TEXT_NULL ","
+      "'fingerprint':{'type':'boolean','description':'Its tokens need the "
+      "cookie.'},'created_at':" TIME ",'last_used_at':" TIME "}}},"
+      "'next':{'type':'null'}}" },
 
     { "Login", "'type':'object','additionalProperties':false,"
       "'required':['email','password'],'properties':{"

@@ -5,7 +5,8 @@
  * The gate has one order, and until its end only CPU is spent:
  *
  *     request id -> host -> route (404, 405, OPTIONS) -> token
- *     -> rate class -> query -> permission and subject -> body -> steps
+ *     -> rate class -> query -> permission and subject -> step-up -> body
+ *     -> steps
  *
  * Handlers never re-check.  Whatever the gate refuses is answered by the
  * same exit as everything else (ngx_hm_step.c), so that a refusal to a known
@@ -39,6 +40,11 @@ static const ngx_hm_step_pt  ngx_hm_options_steps[] = {
 static const ngx_hm_step_pt  ngx_hm_ready_steps[] = {
     ngx_hm_step_system_keys, ngx_hm_return, NULL
 };
+
+#define ngx_hm_first_steps(hm)                                                \
+    ((hm)->route != NULL && ((hm)->route->flags & NGX_HM_FRESH)               \
+     && (hm)->problem == HM_PROBLEM_NONE                                      \
+     ? ngx_hm_fresh_steps : ngx_hm_ready_steps)
 
 
 ngx_int_t
@@ -78,7 +84,7 @@ ngx_hm_handler(ngx_http_request_t *r)
         }
 
         if (hm->signed_in) {
-            ngx_hm_call(hm, ngx_hm_ready_steps);
+            ngx_hm_call(hm, ngx_hm_first_steps(hm));
         }
 
         ngx_hm_run(hm);
@@ -87,7 +93,7 @@ ngx_hm_handler(ngx_http_request_t *r)
     }
 
     if (hm->route->perm != HM_PERM_NONE || hm->route->steps != NULL) {
-        ngx_hm_call(hm, ngx_hm_ready_steps);
+        ngx_hm_call(hm, ngx_hm_first_steps(hm));
     }
 
     ngx_hm_body_read(hm);
@@ -169,6 +175,11 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
 
     if (hm->route->perm != HM_PERM_NONE) {
         p = ngx_hm_gate_subject(hm);
+        if (p != HM_PROBLEM_NONE) {
+            return p;
+        }
+
+        p = ngx_hm_gate_fresh(hm);
         if (p != HM_PROBLEM_NONE) {
             return p;
         }

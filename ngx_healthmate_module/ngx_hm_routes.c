@@ -97,6 +97,30 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
       OF(USER), B(JSON), NULL, ngx_hm_auth_register, NULL, "Accounts",
       "Open an account" },
 
+    { POST, "/api/v1/auth/refresh", P(NONE), C(DEFAULT), A(REFRESH),
+      OF(SESSION), B(JSON), NULL, ngx_hm_session_refresh, NULL, "Accounts",
+      "The next pair of tokens, for the refresh token" },
+
+    { POST, "/api/v1/auth/reauth", P(SELF), C(DEFAULT), A(REAUTH),
+      OF(SESSION), B(JSON), NULL, ngx_hm_session_reauth, NULL, "Accounts",
+      "Prove anew who I am, for what needs a recent login" },
+
+    { POST, "/api/v1/auth/logout", P(SELF), C(DEFAULT), A(LOGOUT),
+      OF(SESSION), B(ANY), NULL, ngx_hm_session_logout, NULL, "Accounts",
+      "End this session" },
+
+    { POST, "/api/v1/auth/logout-all", P(SELF), C(DEFAULT), A(LOGOUT),
+      OF(SESSION), B(ANY), NULL, ngx_hm_session_logout_all, NULL,
+      "Accounts", "End all my sessions" },
+
+    { GET, "/api/v1/auth/sessions", P(SELF), C(DEFAULT), A(LIST),
+      OF(SESSION), B(NONE), NULL, ngx_hm_session_list, NULL, "Accounts",
+      "My sessions that are open, newest first" },
+
+    { DELETE, "/api/v1/auth/sessions/{id}", P(SELF), C(DEFAULT), A(DELETE),
+      OF(SESSION), B(NONE), NULL, ngx_hm_session_delete, NULL, "Accounts",
+      "End one of my sessions" },
+
     /* the service itself */
 
     { GET, "/health", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE), NULL,

@@ -353,7 +353,7 @@ ngx_hm_session_claims(ngx_hm_ctx_t *hm, const ngx_hm_session_t *s,
         return NGX_ERROR;
     }
 
-    /* the id, too, is that of the turn: a UUID of version 8 */
+    /* the id, too, is that of the turn: its time, and a MAC for chance */
 
     ngx_memcpy(raw, s->id.b, 16);
     hm_put_u32(raw + 16, s->counter);
@@ -363,9 +363,10 @@ ngx_hm_session_claims(ngx_hm_ctx_t *hm, const ngx_hm_session_t *s,
         return NGX_ERROR;
     }
 
-    ngx_memcpy(claims->jti.b, mac, 16);
-    claims->jti.b[6] = 0x80 | (claims->jti.b[6] & 0x0f);
-    claims->jti.b[8] = 0x80 | (claims->jti.b[8] & 0x3f);
+    hm_put_u64(claims->jti.b, (uint64_t) (s->issued / 1000) << 16);
+    ngx_memcpy(claims->jti.b + 6, mac, 10);
+    claims->jti.b[6] = 0x70 | (mac[0] & 0x0f);
+    claims->jti.b[8] = 0x80 | (mac[2] & 0x3f);
 
     return NGX_OK;
 }

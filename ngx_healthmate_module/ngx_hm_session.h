@@ -34,9 +34,11 @@ struct ngx_hm_session_s {
     hm_usec_t       issued;              /* when its access token was made */
     hm_usec_t       expires;             /* of the refresh token */
     unsigned        fingerprint:1;
-    unsigned        repeated:1;          /* the pair was given before */
 };
 
+
+/* reauth: hm->session->amr was proved; stores that, answers `session`. */
+extern const ngx_hm_step_pt  ngx_hm_session_renew[];
 
 /* Keys, the session's row with its audit record, the answer `session`. */
 extern const ngx_hm_step_pt  ngx_hm_session_open[];

@@ -23,6 +23,11 @@ static const hm_resource_t  *ngx_hm_resources[] = {
     " case when " bits "::int4 & 4 <> 0 then 'hwk' end], null)"
 
 
+#define NGX_HM_SQL_AMR_BITS(names)                                            \
+    "('pwd' = any (" names "))::int4 + ('otp' = any (" names "))::int4 * 2"   \
+    " + ('hwk' = any (" names "))::int4 * 4"
+
+
 static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
 
     [NGX_HM_SQL_KEY_LOAD] = { "key_load",
@@ -139,6 +144,119 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " mfa, phone, address, date_of_birth, created_at, updated_at,"
         " last_login_at, dek_version, version from users"
         " where id = $1::uuid and erased_at is null",
+        NGX_HM_ON(READ), 1 },
+
+    /*
+     * 1 session 2 turn 3 its cookie came 4 it may do without 5 seconds to
+     * live 6 idle 7 absolute (seconds by role) 8 now
+     * 9 shard 10 seq 11 role 12 origin
+     *
+     * Who refreshes is not known before the row is read, so the record
+     * names no actor.  What changed nothing is a void row.
+     */
+    [NGX_HM_SQL_REFRESH] = { "refresh",
+        "with r as materialized (select * from hm_session_refresh("
+        "$1::uuid, $2::int8, $3::bool, $4::bool, $5::int4, $6::int4[],"
+        " $7::int4[])),"
+        " a as (insert into audit_logs (shard, seq, at, action, resource,"
+        " outcome, actor_role, purpose, session, user_id, first_id, items,"
+        " origin) select $9::uuid, $10::int8, $8::timestamptz,"
+        " case when r.changed then 13 else 100 end, 3,"
+        " case when r.verdict in ('turned', 'grace') then 200 else 401 end,"
+        " $11::int2, 1, (r.s).id, (r.s).user_id, (r.s).id, 1, $12::bytea"
+        " from (values (1)) v left join r on true)"
+        " select (u).id, (u).email, (u).email_verified_at, (u).full_name,"
+        " (u).role, (u).is_active, (u).mfa, (u).phone, (u).address,"
+        " (u).date_of_birth, (u).created_at, (u).updated_at,"
+        " (u).last_login_at, (u).dek_version, (u).version, verdict,"
+        " (s).counter, (s).fingerprint, " NGX_HM_SQL_AMR_BITS("(s).amr") ","
+        " (s).auth_time, (s).rotated_at, (s).expires_at from r",
+        NGX_HM_ON(SOLO), 12 },
+
+    [NGX_HM_SQL_REAUTH_LOOKUP] = { "reauth_lookup",
+        "select id, password_hash, email_index,"
+        " ('totp' = any (mfa))::int4 * 2 + ('passkey' = any (mfa))::int4 * 4"
+        " from users where id = $1::uuid and is_active"
+        " and erased_at is null",
+        NGX_HM_ON(READ), 1 },
+
+    /*
+     * 1 user 2 now 3 session 4 amr 5 shard 6 seq 7 role 8 origin
+     * The session has been proved anew; its counter stays, so that nobody
+     * is logged out by a lost reply.
+     */
+    [NGX_HM_SQL_RENEW] = { "renew",
+        "with s as (update sessions set auth_time = $2::timestamptz,"
+        " amr = (select array_agg(distinct m order by m) from unnest(amr"
+        " || " NGX_HM_SQL_AMR("$4") ") m),"
+        " last_used_at = greatest(last_used_at, $2::timestamptz),"
+        " updated_at = $2::timestamptz, version = version + 1"
+        " where id = $3::uuid and user_id = $1::uuid and ended_at is null"
+        " and expires_at > $2::timestamptz returning *),"
+        " a as (insert into audit_logs (shard, seq, at, action, resource,"
+        " outcome, actor_role, purpose, actor, session, user_id, first_id,"
+        " items, origin) select $5::uuid, $6::int8, $2::timestamptz, 14, 3,"
+        " case when exists (select 1 from s) then 200 else 401 end,"
+        " $7::int2, 1, $1::uuid, $3::uuid, $1::uuid, $3::uuid, 1,"
+        " $8::bytea)"
+        " select u.id, u.email, u.email_verified_at, u.full_name, u.role,"
+        " u.is_active, u.mfa, u.phone, u.address, u.date_of_birth,"
+        " u.created_at, u.updated_at, u.last_login_at, u.dek_version,"
+        " u.version, 'renewed'::text, s.counter, s.fingerprint, "
+        NGX_HM_SQL_AMR_BITS("s.amr") ", s.auth_time, s.auth_time,"
+        " s.expires_at from s join users u on u.id = s.user_id"
+        " where u.is_active and u.erased_at is null and u.role = s.role",
+        NGX_HM_ON(SOLO), 8 },
+
+    /* 1 user 2 now 3 idle seconds 4 absolute seconds */
+    [NGX_HM_SQL_SESSIONS] = { "sessions",
+        "select id, user_id, dek_version, client, fingerprint, created_at,"
+        " last_used_at from sessions where user_id = $1::uuid"
+        " and ended_at is null and expires_at > $2::timestamptz"
+        " and last_used_at > $2::timestamptz - make_interval(secs => $3::int4)"
+        " and created_at > $2::timestamptz - make_interval(secs => $4::int4)"
+        " order by created_at desc, id desc limit 200",
+        NGX_HM_ON(READ), 4 },
+
+    /*
+     * 1 session 2 user 3 reason 4 now 5 action 6 outcome where there is none
+     * 7 the caller's session 8 shard 9 seq 10 role 11 origin
+     */
+    [NGX_HM_SQL_SESSION_END] = { "session_end",
+        "with e as materialized (select hm_end_session(s.id, $3::text)"
+        " as done from sessions s where s.id = $1::uuid"
+        " and s.user_id = $2::uuid and s.ended_at is null"
+        " and s.expires_at > $4::timestamptz),"
+        " n as materialized (select count(*) filter (where done) as n"
+        " from e),"
+        " a as (insert into audit_logs (shard, seq, at, action, resource,"
+        " outcome, actor_role, purpose, actor, session, user_id, first_id,"
+        " items, origin) select $8::uuid, $9::int8, $4::timestamptz,"
+        " $5::int2, 3, case when n.n > 0 then 204 else $6::int2 end,"
+        " $10::int2, 1, $2::uuid, $7::uuid, $2::uuid, $1::uuid, n.n::int4,"
+        " $11::bytea from n)"
+        " select n.n > 0 from n",
+        NGX_HM_ON(SOLO), 11 },
+
+    /* 1 user 2 reason 3 now 4 session 5 shard 6 seq 7 role 8 origin */
+    [NGX_HM_SQL_LOGOUT_ALL] = { "logout_all",
+        "with e as materialized (select hm_end_sessions($1::uuid, null,"
+        " $2::text) as n),"
+        " a as (insert into audit_logs (shard, seq, at, action, resource,"
+        " outcome, actor_role, purpose, actor, session, user_id, items,"
+        " origin) select $5::uuid, $6::int8, $3::timestamptz, 8, 3, 204,"
+        " $7::int2, 1, $1::uuid, $4::uuid, $1::uuid, e.n, $8::bytea from e)"
+        " select n from e",
+        NGX_HM_ON(SOLO), 8 },
+
+    [NGX_HM_SQL_SEEN] = { "seen",
+        "select hm_sessions_seen($1::uuid[], $2::uuid[],"
+        " $3::timestamptz[])",
+        NGX_HM_ON(SOLO), 3 },
+
+    [NGX_HM_SQL_ENROLLED] = { "enrolled",
+        "select mfa <> '{}' from users where id = $1::uuid and is_active"
+        " and erased_at is null",
         NGX_HM_ON(READ), 1 },
 
     [NGX_HM_SQL_IDEM_GET] = { "idempotency_get",
