@@ -3,28 +3,32 @@
  *
  * DESIGN
  *
- * The verifier trusts nothing that a MAC has not covered.  Before the MAC
- * only two things are read from the token: its shape (three parts, canonical
- * base64url) and the header, which must be an object of exactly alg, typ and
- * kid.  The kid is looked up among the configured keys by comparison and
- * names nothing else: no file, no URL, no SQL.  The algorithm is the key's,
- * so alg can only agree with it or be refused; "none", asymmetric names and
- * embedded keys (jwk, jku, x5u) have no code that could honour them.  Any
- * further header member, crit and b64 among them, refuses the token.
+ * The verifier trusts nothing that a signature (or HS256's MAC) has not
+ * covered.  Before that only two things are read from the token: its shape
+ * (three parts, canonical base64url) and the header, which must be an object
+ * of exactly alg, typ and kid.  The kid is looked up among the configured
+ * keys by comparison and names nothing else: no file, no URL, no SQL.  The
+ * algorithm is the key's, so alg can only agree with it or be refused;
+ * "none" and embedded keys (jwk, jku, x5u) have no code that could honour
+ * them.  Any further header member, crit and b64 among them, refuses the
+ * token.
  *
- * After the MAC the claims are read with exact types: a time is a JSON
+ * After the signature the claims are read with exact types: a time is a JSON
  * integer (no 1e400, no "123", no 1.5), aud is one string.  A token that is
  * wrong in any way is INVALID; EXPIRED is said only of a token that is right
  * in every other way, because a client answers it with a refresh.
  *
  * Claims this file does not know are skipped: they were signed by our key.
  *
- * Signing goes through libjwt, so that the two sides are different code and
- * a fault in one shows against the other.  The signer refuses to make what
- * the verifier would not take.
+ * The claims are written by libjwt, and so is the whole of an HS256 token, so
+ * that the two sides are different code and a fault in one shows against the
+ * other.  libjwt has no EdDSA and parses the PEM anew for each ES256, so
+ * those are signed in hm_jwt_key.c with the key that stands ready; libjwt is
+ * their oracle in the tests.  The signer refuses to make what the verifier
+ * would not take.
  *
- * Costs: a verify parses two small JSON texts and makes one HMAC; the
- * buffers are on the stack, bounded by HM_JWT_MAX.
+ * Costs: a verify parses two small JSON texts and makes one HMAC or checks
+ * one signature; the buffers are on the stack, bounded by HM_JWT_MAX.
  */
 
 #include <stdio.h>
@@ -37,15 +41,15 @@
 #include "hm_uuid.h"
 
 
-#define HM_JWT_MAC_LEN    32
-#define HM_JWT_MAC_TEXT   43
+#define HM_JWT_SIG_TEXT   hm_b64url_len(HM_JWT_SIG_MAX)
+#define HM_JWT_FGP_TEXT   43
 #define HM_JWT_HEAD_MAX   256            /* text; ours has about 80 */
 
 
 typedef struct {
     hm_str_t   head;
     hm_str_t   body;
-    hm_str_t   mac;
+    hm_str_t   sig;
     hm_str_t   covered;                  /* head.body */
 } hm_jwt_parts_t;
 
@@ -54,7 +58,7 @@ static hm_rc_t hm_jwt_split(hm_jwt_parts_t *p, hm_str_t token);
 static json_t *hm_jwt_part(hm_str_t text, unsigned char *buf);
 static const hm_jwt_key_t *hm_jwt_header(const hm_jwt_conf_t *conf,
     hm_str_t text);
-static hm_jwt_rc_t hm_jwt_mac(const hm_jwt_key_t *key,
+static hm_jwt_rc_t hm_jwt_signed(const hm_jwt_key_t *key,
     const hm_jwt_parts_t *p);
 static hm_jwt_rc_t hm_jwt_claims(const hm_jwt_conf_t *conf, json_t *body,
     const char *typ, int64_t now, hm_claims_t *c);
@@ -66,6 +70,10 @@ static bool hm_jwt_time(json_t *body, const char *name, int64_t *out);
 static bool hm_jwt_amr(json_t *body, unsigned *out);
 static bool hm_jwt_fgp(json_t *body, hm_claims_t *c);
 static bool hm_jwt_is(hm_str_t s, const char *text);
+static hm_rc_t hm_jwt_sign_libjwt(jwt_t *jwt, const hm_jwt_key_t *key,
+    hm_mem_t *mem, hm_str_t *token);
+static hm_rc_t hm_jwt_sign_own(jwt_t *jwt, const hm_jwt_key_t *key,
+    hm_mem_t *mem, hm_str_t *token);
 static int hm_jwt_grants(jwt_t *jwt, const hm_jwt_conf_t *conf,
     hm_mem_t *mem, const hm_claims_t *c);
 static int hm_jwt_grant_uuid(jwt_t *jwt, const char *name,
@@ -120,7 +128,7 @@ hm_jwt_verify(const hm_jwt_conf_t *conf, hm_str_t token, const char *typ,
         return HM_JWT_INVALID;
     }
 
-    rc = hm_jwt_mac(key, &p);
+    rc = hm_jwt_signed(key, &p);
     if (rc != HM_JWT_OK) {
         return rc;
     }
@@ -167,15 +175,16 @@ hm_jwt_split(hm_jwt_parts_t *p, hm_str_t token)
     p->head.len = first - token.data;
     p->body.data = first + 1;
     p->body.len = second - first - 1;
-    p->mac.data = second + 1;
-    p->mac.len = end - second - 1;
+    p->sig.data = second + 1;
+    p->sig.len = end - second - 1;
     p->covered.data = token.data;
     p->covered.len = second - token.data;
 
-    /* A third dot would be inside mac, where the decoder refuses it. */
+    /* A third dot would be inside sig, where the decoder refuses it. */
 
     if (p->head.len == 0 || p->head.len > HM_JWT_HEAD_MAX
-        || p->body.len == 0 || p->mac.len != HM_JWT_MAC_TEXT)
+        || p->body.len == 0
+        || p->sig.len == 0 || p->sig.len > HM_JWT_SIG_TEXT)
     {
         return HM_DECLINED;
     }
@@ -243,9 +252,7 @@ hm_jwt_header(const hm_jwt_conf_t *conf, hm_str_t text)
             continue;
         }
 
-        /* every key row is HS256 today; a row's own algorithm goes here */
-
-        if (conf->keys[i].secret_len >= 32 && hm_jwt_is(alg, "HS256")) {
+        if (hm_jwt_is(alg, hm_jwt_alg_name(conf->keys[i].alg))) {
             key = &conf->keys[i];
         }
 
@@ -261,29 +268,23 @@ done:
 
 
 static hm_jwt_rc_t
-hm_jwt_mac(const hm_jwt_key_t *key, const hm_jwt_parts_t *p)
+hm_jwt_signed(const hm_jwt_key_t *key, const hm_jwt_parts_t *p)
 {
     size_t         len;
-    unsigned char  want[HM_JWT_MAC_LEN], got[HM_JWT_MAC_LEN + 3];
+    unsigned char  sig[HM_JWT_SIG_MAX + 3];
 
-    if (hm_b64url_decode(got, &len, p->mac) != HM_OK
-        || len != HM_JWT_MAC_LEN)
-    {
+    if (hm_b64url_decode(sig, &len, p->sig) != HM_OK) {
         return HM_JWT_INVALID;
     }
 
-    if (hm_hmac(want, key->secret, key->secret_len, p->covered.data,
-                p->covered.len)
-        != HM_OK)
-    {
+    switch (hm_jwt_key_verify(key, p->covered, sig, len)) {
+    case HM_OK:
+        return HM_JWT_OK;
+    case HM_DECLINED:
+        return HM_JWT_INVALID;
+    default:
         return HM_JWT_FAILED;
     }
-
-    if (!hm_equal_ct(want, got, HM_JWT_MAC_LEN)) {
-        return HM_JWT_INVALID;
-    }
-
-    return HM_JWT_OK;
 }
 
 
@@ -489,12 +490,15 @@ hm_rc_t
 hm_jwt_sign(const hm_jwt_conf_t *conf, hm_mem_t *mem,
     const hm_claims_t *claims, hm_str_t *token)
 {
-    char                *text;
     jwt_t               *jwt;
     hm_rc_t              rc;
     const hm_jwt_key_t  *key;
 
-    if (conf->nkeys == 0 || conf->keys[0].secret_len < 32
+    key = &conf->keys[0];
+
+    if (conf->nkeys == 0 || key->verify_only
+        || (key->alg == HM_JWT_HS256
+            && key->secret_len < HM_JWT_SECRET_MIN)
         || claims->role == HM_ROLE_NONE
         || (unsigned) claims->role >= HM_NROLES
         || claims->exp <= claims->iat)
@@ -506,23 +510,43 @@ hm_jwt_sign(const hm_jwt_conf_t *conf, hm_mem_t *mem,
         return HM_ERROR;
     }
 
-    rc = HM_ERROR;
-    key = &conf->keys[0];
+    if (hm_jwt_grants(jwt, conf, mem, claims) != 0) {
+        rc = HM_ERROR;
+
+    } else if (key->alg == HM_JWT_HS256) {
+        rc = hm_jwt_sign_libjwt(jwt, key, mem, token);
+
+    } else {
+        rc = hm_jwt_sign_own(jwt, key, mem, token);
+    }
+
+    jwt_free(jwt);
+
+    return rc;
+}
+
+
+static hm_rc_t
+hm_jwt_sign_libjwt(jwt_t *jwt, const hm_jwt_key_t *key, hm_mem_t *mem,
+    hm_str_t *token)
+{
+    char     *text;
+    hm_rc_t   rc;
 
     if (jwt_add_header(jwt, "kid", key->kid) != 0
-        || hm_jwt_grants(jwt, conf, mem, claims) != 0
         || jwt_set_alg(jwt, JWT_ALG_HS256, key->secret,
                        (int) key->secret_len)
            != 0)
     {
-        goto done;
+        return HM_ERROR;
     }
 
     text = jwt_encode_str(jwt);
     if (text == NULL) {
-        goto done;
+        return HM_ERROR;
     }
 
+    rc = HM_ERROR;
     token->len = strlen(text);
 
     if (token->len <= HM_JWT_MAX) {
@@ -537,11 +561,57 @@ hm_jwt_sign(const hm_jwt_conf_t *conf, hm_mem_t *mem,
     hm_wipe(text, strlen(text));
     free(text);
 
-done:
-
-    jwt_free(jwt);
-
     return rc;
+}
+
+
+static hm_rc_t
+hm_jwt_sign_own(jwt_t *jwt, const hm_jwt_key_t *key, hm_mem_t *mem,
+    hm_str_t *token)
+{
+    int             n;
+    char           *json, *p, head[128];
+    size_t          len;
+    unsigned char   sig[HM_JWT_SIG_MAX];
+
+    json = jwt_get_grants_json(jwt, NULL);
+    if (json == NULL) {
+        return HM_ERROR;
+    }
+
+    n = snprintf(head, sizeof(head),
+                 "{\"alg\":\"%s\",\"kid\":\"%s\",\"typ\":\"JWT\"}",
+                 hm_jwt_alg_name(key->alg), key->kid);
+
+    len = hm_b64url_len((size_t) n) + hm_b64url_len(strlen(json))
+          + HM_JWT_SIG_TEXT + 2;
+
+    token->data = len <= HM_JWT_MAX ? hm_alloc(mem, len) : NULL;
+
+    if (token->data == NULL) {
+        free(json);
+        return HM_ERROR;
+    }
+
+    p = (char *) token->data;
+    p += hm_b64url_encode(p, head, (size_t) n);
+    *p++ = '.';
+    p += hm_b64url_encode(p, json, strlen(json));
+
+    free(json);
+
+    token->len = (size_t) (p - (char *) token->data);
+
+    if (hm_jwt_key_sign(key, *token, sig) != HM_OK) {
+        return HM_ERROR;
+    }
+
+    *p++ = '.';
+    p += hm_b64url_encode(p, sig, hm_jwt_sig_len(key->alg));
+
+    token->len = (size_t) (p - (char *) token->data);
+
+    return HM_OK;
 }
 
 
@@ -549,7 +619,7 @@ static int
 hm_jwt_grants(jwt_t *jwt, const hm_jwt_conf_t *conf, hm_mem_t *mem,
     const hm_claims_t *c)
 {
-    char  *iss, *aud, fgp[HM_JWT_MAC_TEXT + 2];
+    char  *iss, *aud, fgp[HM_JWT_FGP_TEXT + 2];
 
     iss = hm_jwt_cstr(mem, conf->issuer);
     aud = hm_jwt_cstr(mem, conf->audience);
@@ -635,6 +705,34 @@ hm_jwt_cstr(hm_mem_t *mem, hm_str_t s)
     p[s.len] = '\0';
 
     return p;
+}
+
+
+hm_rc_t
+hm_jwt_jwks(const hm_jwt_conf_t *conf, hm_buf_t *out)
+{
+    size_t  i, n;
+
+    hm_buf_lit(out, "{\"keys\":[");
+
+    for (i = 0, n = 0; i < conf->nkeys; i++) {
+
+        if (conf->keys[i].alg == HM_JWT_HS256) {
+            continue;
+        }
+
+        if (n++ != 0) {
+            hm_buf_lit(out, ",");
+        }
+
+        if (hm_jwt_key_jwk(&conf->keys[i], out) != HM_OK) {
+            return HM_ERROR;
+        }
+    }
+
+    hm_buf_lit(out, "]}");
+
+    return out->failed ? HM_ERROR : n != 0 ? HM_OK : HM_DECLINED;
 }
 
 

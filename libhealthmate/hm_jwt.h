@@ -3,15 +3,16 @@
  * OpenSSL, because libjwt 1.10 accepts forgeries and expired tokens.
  *
  * Accepted is exactly: three canonical base64url parts; a header of alg, typ
- * and kid only, alg equal to the key's; a known key; the right MAC; and
- * claims of the right types, issuer, audience, "typ", and times.  HS256 now;
- * the key row has room for ES256 and EdDSA.
+ * and kid only, alg equal to the key's; a known key; the right signature;
+ * and claims of the right types, issuer, audience, "typ", and times.  Keys
+ * are HS256, ES256 or EdDSA (hm_jwt_key.h).
  */
 
 #ifndef HM_JWT_H
 #define HM_JWT_H
 
 #include "hm.h"
+#include "hm_jwt_key.h"
 
 #define HM_JWT_MAX      4096
 #define HM_JWT_SKEW     5                /* seconds of clock skew on nbf/iat */
@@ -46,13 +47,6 @@ typedef struct {
 
 
 typedef struct {
-    char            kid[33];
-    unsigned char   secret[64];
-    size_t          secret_len;          /* >= 32 */
-} hm_jwt_key_t;
-
-
-typedef struct {
     hm_jwt_key_t   *keys;                /* the first signs */
     size_t          nkeys;
     hm_str_t        issuer;
@@ -72,6 +66,9 @@ hm_jwt_rc_t hm_jwt_verify(const hm_jwt_conf_t *conf, hm_str_t token,
     const char *typ, int64_t now, hm_claims_t *claims);
 hm_rc_t hm_jwt_sign(const hm_jwt_conf_t *conf, hm_mem_t *mem,
     const hm_claims_t *claims, hm_str_t *token);
+
+/* The public keys as a JWK set; HM_DECLINED: all of them are secrets. */
+hm_rc_t hm_jwt_jwks(const hm_jwt_conf_t *conf, hm_buf_t *out);
 
 const char *hm_role_name(hm_role_t role);
 hm_role_t hm_role_of(hm_str_t name);

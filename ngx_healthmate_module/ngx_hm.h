@@ -7,6 +7,8 @@
  *   ngx_hm_request.c               the gate and the single exit
  *   ngx_hm_routes.c, _router.c     the route table and its look-up
  *   ngx_hm_auth.c                  token -> principal, token cache
+ *   ngx_hm_jwt.c                   the key ring of the configuration
+ *   ngx_hm_guard.c                 the gate in front of other locations
  *   ngx_hm_limit.c                 rate classes in shared memory
  *   ngx_hm_body.c                  bodies, read unbuffered into the arena
  *   ngx_hm_form.c                  small JSON bodies, member by member
@@ -69,6 +71,8 @@ typedef struct ngx_hm_ctx_s        ngx_hm_ctx_t;
 typedef struct ngx_hm_route_s      ngx_hm_route_t;
 typedef struct ngx_hm_seg_s        ngx_hm_seg_t;
 typedef struct ngx_hm_main_conf_s  ngx_hm_main_conf_t;
+typedef struct ngx_hm_loc_conf_s   ngx_hm_loc_conf_t;
+typedef struct ngx_hm_guard_s      ngx_hm_guard_t;
 
 
 /* Steps: what an endpoint is made of. */
@@ -243,6 +247,7 @@ typedef struct {
     hm_str_t                accept_patch;
     hm_str_t                cookie;
     hm_str_t                type;        /* default application/json */
+    hm_str_t                cache;       /* of what everybody may see */
     ngx_uint_t              retry_after;
     unsigned                replayed:1;
     unsigned                personal:1;
@@ -253,6 +258,7 @@ struct ngx_hm_ctx_s {
     ngx_http_request_t     *request;     /* NULL: the client is gone */
     ngx_hm_main_conf_t     *conf;
     const ngx_hm_route_t   *route;
+    ngx_hm_guard_t         *guard;       /* NULL: a request of the API */
 
     ngx_uint_t              refs;
 
@@ -372,6 +378,11 @@ struct ngx_hm_main_conf_s {
     ngx_uint_t              registration;
     ngx_flag_t              limits;
     ngx_flag_t              demo;
+    ngx_flag_t              jwks;
+    ngx_str_t               jwks_text;   /* empty: nothing to publish */
+    ngx_str_t               jwks_etag;
+    ngx_hm_loc_conf_t      *guard;       /* the first with healthmate_auth */
+    ngx_int_t               guard_vars[3];
     ngx_flag_t              plain;       /* some server has a plain listener */
     size_t                  zone_size;
     ngx_shm_zone_t         *zone;
@@ -394,10 +405,14 @@ typedef struct {
     ngx_array_t            *cors;        /* ngx_str_t */
 } ngx_hm_srv_conf_t;
 
-typedef struct {
+struct ngx_hm_loc_conf_s {
     ngx_flag_t              api;
     ngx_flag_t              problem;
-} ngx_hm_loc_conf_t;
+    ngx_uint_t              auth;        /* ngx_hm_switch_t */
+    ngx_uint_t              perm;        /* hm_perm_t */
+    ngx_str_t               file;        /* where that was said */
+    ngx_uint_t              line;
+};
 
 extern ngx_module_t  ngx_http_healthmate_module;
 
@@ -507,10 +522,16 @@ ngx_int_t ngx_hm_router_init(ngx_conf_t *cf);
 
 /* Gate parts. */
 
+hm_problem_t ngx_hm_gate_host(ngx_hm_ctx_t *hm);
 hm_problem_t ngx_hm_authenticate(ngx_hm_ctx_t *hm);
 void ngx_hm_token_cache_init(void);
 #define NGX_HM_FGP_COOKIE   "__Secure-hm-fgp"
 hm_str_t ngx_hm_cookie(hm_str_t header, const char *name);
+char *ngx_hm_jwt_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_hm_jwt_create(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf);
+ngx_int_t ngx_hm_jwt_init(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf);
+ngx_int_t ngx_hm_read_secret(ngx_conf_t *cf, ngx_str_t *path, u_char *out,
+    size_t size, size_t *len);
 hm_problem_t ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate,
     ngx_uint_t n);
 hm_problem_t ngx_hm_login_try(ngx_hm_ctx_t *hm, const u_char account[32],
@@ -541,6 +562,19 @@ extern const ngx_hm_step_pt  ngx_hm_fresh_steps[];
 /* The session of hm->who was used (ngx_hm_seen.c). */
 void ngx_hm_seen(ngx_hm_ctx_t *hm);
 time_t ngx_hm_seen_step(ngx_hm_main_conf_t *mcf, hm_role_t role);
+
+
+/* The gate in front of other locations. */
+
+char *ngx_hm_guard_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_hm_guard_permission(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_hm_guard_merge(ngx_conf_t *cf, void *parent, void *child);
+ngx_int_t ngx_hm_guard_check(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf);
+ngx_int_t ngx_hm_guard_preconfiguration(ngx_conf_t *cf);
+ngx_int_t ngx_hm_guard_postconfiguration(ngx_conf_t *cf);
+void ngx_hm_guard_end(ngx_hm_ctx_t *hm);
+void ngx_hm_guard_problem(ngx_hm_ctx_t *hm);
 
 
 /* PostgreSQL. */
@@ -637,6 +671,7 @@ ngx_int_t ngx_hm_kdf(ngx_hm_ctx_t *hm, ngx_hm_kdf_t *in);
 void ngx_hm_reply_start(ngx_hm_ctx_t *hm, ngx_uint_t status, size_t size);
 ngx_int_t ngx_hm_reply_send(ngx_hm_ctx_t *hm);
 void ngx_hm_reply_problem(ngx_hm_ctx_t *hm);
+ngx_int_t ngx_hm_rate_headers(ngx_hm_ctx_t *hm);
 ngx_int_t ngx_hm_etag(ngx_hm_ctx_t *hm, const hm_uuid_t *id,
     uint32_t version, hm_str_t *etag);
 /* NGX_OK matches, NGX_DECLINED does not, NGX_ERROR malformed. */

@@ -28,5 +28,6 @@ extern const ngx_hm_step_pt  ngx_hm_system_metrics[];
 extern const ngx_hm_step_pt  ngx_hm_system_version[];
 extern const ngx_hm_step_pt  ngx_hm_system_openapi[];
 extern const ngx_hm_step_pt  ngx_hm_system_docs[];
+extern const ngx_hm_step_pt  ngx_hm_jwks_get[];
 
 #endif

@@ -808,6 +808,7 @@ ngx_hm_oa_may(const ngx_hm_oa_op_t *op, ngx_uint_t status)
         return route->perm > HM_PERM_SELF || op->flags & NGX_HM_OA_CLOSED;
     case 404:
         return strstr(route->path, "{id}") != NULL
+               || strstr(route->path, "/.well-known/") != NULL
                || ngx_hm_oa_listed(route->query, "user_id");
     case 409:
         return op->flags & NGX_HM_OA_CONFLICT;

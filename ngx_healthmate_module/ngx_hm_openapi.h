@@ -89,6 +89,8 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
     { NGX_HTTP_GET, "/version", NULL, "Version", NULL, 200, 0 },
     { NGX_HTTP_GET, "/metrics", NULL, "Text", "text/plain", 200, 0 },
     { NGX_HTTP_GET, "/openapi.json", NULL, "Document", NULL, 200, 0 },
+    { NGX_HTTP_GET, "/.well-known/jwks.json", NULL, "KeySet",
+      "application/jwk-set+json", 200, NGX_HM_OA_ETAG },
     { NGX_HTTP_GET, "/docs", NULL, "Text", "text/html", 200, 0 }
 };
 
@@ -412,6 +414,16 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
     { "Version", "'type':'object','required':['name','version'],"
       "'properties':{'name':{'type':'string'},'version':{'type':'string'},"
       "'nginx':{'type':'string'},'api':{'type':'string'}}" },
+
+    { "KeySet", "'type':'object','required':['keys'],'properties':{"
+      "'keys':{'type':'array','items':{'type':'object',"
+      "'required':['kty','crv','use','alg','kid','x'],'properties':{"
+      "'kty':{'type':'string','enum':['EC','OKP']},"
+      "'crv':{'type':'string','enum':['P-256','Ed25519']},"
+      "'use':{'type':'string','enum':['sig']},"
+      "'alg':{'type':'string','enum':['ES256','EdDSA']},"
+      "'kid':{'type':'string'},'x':{'type':'string'},"
+      "'y':{'type':'string'}}}}}" },
 
     { "Text", "'type':'string'" },
 

@@ -12,7 +12,6 @@
 static ngx_int_t ngx_hm_add_header(ngx_http_request_t *r, const char *name,
     hm_str_t value);
 static ngx_int_t ngx_hm_common_headers(ngx_hm_ctx_t *hm);
-static ngx_int_t ngx_hm_rate_headers(ngx_hm_ctx_t *hm);
 static ngx_int_t ngx_hm_cors_headers(ngx_hm_ctx_t *hm);
 static hm_str_t ngx_hm_number(ngx_hm_ctx_t *hm, ngx_uint_t n);
 
@@ -149,6 +148,9 @@ ngx_hm_common_headers(ngx_hm_ctx_t *hm)
 
     if (hm->headers.personal || hm->status >= 400) {
         rc |= ngx_hm_add_header(r, "Cache-Control", HM_STR("no-store"));
+
+    } else if (hm->headers.cache.len != 0) {
+        rc |= ngx_hm_add_header(r, "Cache-Control", hm->headers.cache);
     }
 
     if (hm->headers.etag.len != 0) {
@@ -190,7 +192,9 @@ ngx_hm_common_headers(ngx_hm_ctx_t *hm)
                                 ngx_hm_number(hm, hm->headers.retry_after));
     }
 
-    if (hm->status == NGX_HTTP_UNAUTHORIZED) {
+    if (hm->status == NGX_HTTP_UNAUTHORIZED
+        && r->headers_out.www_authenticate == NULL)
+    {
         rc |= ngx_hm_add_header(r, "WWW-Authenticate", HM_STR("Bearer"));
     }
 
@@ -204,7 +208,8 @@ ngx_hm_common_headers(ngx_hm_ctx_t *hm)
 }
 
 
-static ngx_int_t
+/* They outlive the context of a request that is served by others. */
+ngx_int_t
 ngx_hm_rate_headers(ngx_hm_ctx_t *hm)
 {
     u_char       *p;
@@ -213,8 +218,8 @@ ngx_hm_rate_headers(ngx_hm_ctx_t *hm)
 
     name = ngx_hm_rate_names[hm->rate_class];
 
-    policy.data = ngx_hm_palloc(hm, 64);
-    limit.data = ngx_hm_palloc(hm, 64);
+    policy.data = ngx_pnalloc(hm->request->pool, 64);
+    limit.data = ngx_pnalloc(hm->request->pool, 64);
 
     if (policy.data == NULL || limit.data == NULL) {
         return NGX_ERROR;
@@ -498,6 +503,7 @@ ngx_hm_problem_handler(ngx_http_request_t *r)
     (void) ngx_http_discard_request_body(r);
 
     hm->problem = hm_problem_of_status((int) status);
+    ngx_hm_guard_problem(hm);
     ngx_hm_reply_problem(hm);
     hm->finished = 1;
     hm->audited = 1;

@@ -21,7 +21,6 @@
 
 
 static hm_problem_t ngx_hm_gate(ngx_hm_ctx_t *hm);
-static hm_problem_t ngx_hm_gate_host(ngx_hm_ctx_t *hm);
 static hm_problem_t ngx_hm_gate_subject(ngx_hm_ctx_t *hm);
 static hm_problem_t ngx_hm_gate_query(ngx_hm_ctx_t *hm);
 static ngx_uint_t ngx_hm_query_known(const char *list, hm_str_t name);
@@ -193,7 +192,7 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
  * The plain listener answers for loopback names only: a page in a browser
  * could otherwise reach it under a name of its own (DNS rebinding).
  */
-static hm_problem_t
+hm_problem_t
 ngx_hm_gate_host(ngx_hm_ctx_t *hm)
 {
     ngx_str_t           *host;

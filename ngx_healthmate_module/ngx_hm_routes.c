@@ -138,6 +138,10 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
     { GET, "/openapi.json", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE),
       NULL, ngx_hm_system_openapi, NULL, "System", "This description" },
 
+    { GET, "/.well-known/jwks.json", P(NONE), C(NONE), A(READ), OF(NONE),
+      B(NONE), NULL, ngx_hm_jwks_get, NULL, "System",
+      "The public keys of access tokens" },
+
     { GET, "/docs", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE), NULL,
       ngx_hm_system_docs, NULL, "System", "The description as a page" }
 };

@@ -407,6 +407,11 @@ ngx_hm_send(ngx_hm_ctx_t *hm)
 
     ngx_hm_count_request(hm);
 
+    if (hm->guard != NULL) {
+        ngx_hm_guard_end(hm);
+        return;
+    }
+
     rc = ngx_hm_reply_send(hm);
 
     ngx_http_finalize_request(r, rc);

@@ -25,14 +25,11 @@ static char *ngx_hm_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_hm_problem(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_hm_plain(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_hm_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-static char *ngx_hm_jwt_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_hm_rate_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_hm_session_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_hm_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-static ngx_int_t ngx_hm_read_secret(ngx_conf_t *cf, ngx_str_t *path,
-    u_char *out, size_t size, size_t *len);
 static ngx_int_t ngx_hm_init_process(ngx_cycle_t *cycle);
 static void ngx_hm_exit_process(ngx_cycle_t *cycle);
 static void ngx_hm_zone_make(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf);
@@ -131,6 +128,11 @@ static ngx_command_t  ngx_hm_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
       ngx_hm_jwt_key, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
+    { ngx_string("healthmate_jwks"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot, NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_hm_main_conf_t, jwks), NULL },
+
     { ngx_string("healthmate_rate_limit"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE3,
       ngx_hm_rate_limit, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
@@ -148,6 +150,14 @@ static ngx_command_t  ngx_hm_commands[] = {
       NGX_HTTP_SRV_CONF|NGX_CONF_1MORE,
       ngx_hm_cors, NGX_HTTP_SRV_CONF_OFFSET, 0, NULL },
 
+    { ngx_string("healthmate_auth"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_hm_guard_auth, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("healthmate_permission"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_hm_guard_permission, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
+
     { ngx_string("healthmate_api"),
       NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
       ngx_hm_api, NGX_HTTP_LOC_CONF_OFFSET,
@@ -163,14 +173,14 @@ static ngx_command_t  ngx_hm_commands[] = {
 
 
 static ngx_http_module_t  ngx_hm_module_ctx = {
-    NULL,                                /* preconfiguration */
-    NULL,                                /* postconfiguration */
+    ngx_hm_guard_preconfiguration,
+    ngx_hm_guard_postconfiguration,
     ngx_hm_create_main_conf,
     ngx_hm_init_main_conf,
     ngx_hm_create_srv_conf,
     ngx_hm_merge_srv_conf,
     ngx_hm_create_loc_conf,
-    NULL                                 /* nothing is inherited */
+    ngx_hm_guard_merge
 };
 
 
@@ -213,6 +223,7 @@ ngx_hm_create_main_conf(ngx_conf_t *cf)
     mcf->zone_size = NGX_CONF_UNSET_SIZE;
     mcf->limits = NGX_CONF_UNSET;
     mcf->demo = NGX_CONF_UNSET;
+    mcf->jwks = NGX_CONF_UNSET;
 
     for (i = 0; i < NGX_HM_CLASS_LAST; i++) {
         mcf->quota[i] = NGX_CONF_UNSET_UINT;
@@ -224,9 +235,7 @@ ngx_hm_create_main_conf(ngx_conf_t *cf)
         mcf->absolute[i] = NGX_CONF_UNSET;
     }
 
-    mcf->jwt_keys = ngx_array_create(cf->pool, 2, sizeof(hm_jwt_key_t));
-
-    return mcf->jwt_keys != NULL ? mcf : NULL;
+    return ngx_hm_jwt_create(cf, mcf) == NGX_OK ? mcf : NULL;
 }
 
 
@@ -256,6 +265,7 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_size_value(mcf->zone_size, 8 * 1024 * 1024);
     ngx_conf_init_value(mcf->limits, 1);
     ngx_conf_init_value(mcf->demo, 0);
+    ngx_conf_init_value(mcf->jwks, 0);
 
     for (i = 0; i < NGX_HM_CLASS_LAST; i++) {
         ngx_conf_init_uint_value(mcf->quota[i], quotas[i]);
@@ -278,6 +288,10 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
         || ngx_hm_router_init(cf) != NGX_OK
         || ngx_hm_openapi_build(cf, &mcf->openapi) != NGX_OK)
     {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_hm_guard_check(cf, mcf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -306,8 +320,9 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    mcf->jwt.keys = mcf->jwt_keys->elts;
-    mcf->jwt.nkeys = mcf->jwt_keys->nelts;
+    if (ngx_hm_jwt_init(cf, mcf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
 
     if (mcf->pool_name.len == 0) {
         ngx_str_set(&mcf->pool_name, "default");
@@ -444,6 +459,8 @@ ngx_hm_create_loc_conf(ngx_conf_t *cf)
     if (lcf != NULL) {
         lcf->api = NGX_CONF_UNSET;
         lcf->problem = NGX_CONF_UNSET;
+        lcf->auth = NGX_CONF_UNSET_UINT;
+        lcf->perm = NGX_CONF_UNSET_UINT;
     }
 
     return lcf;
@@ -569,55 +586,8 @@ ngx_hm_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* healthmate_jwt_key KID FILE; the first one signs, all verify */
-static char *
-ngx_hm_jwt_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    u_char              *buf;
-    size_t               len;
-    ngx_str_t           *value;
-    hm_jwt_key_t        *key;
-    ngx_hm_main_conf_t  *mcf = conf;
-
-    value = cf->args->elts;
-
-    key = ngx_array_push(mcf->jwt_keys);
-    buf = hm_locked_alloc(512);
-
-    if (key == NULL || buf == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(key, sizeof(hm_jwt_key_t));
-
-    if (value[1].len == 0 || value[1].len > 32) {
-        return "needs a key id of 1..32 characters";
-    }
-
-    ngx_memcpy(key->kid, value[1].data, value[1].len);
-
-    if (ngx_hm_read_secret(cf, &value[2], buf, 512, &len) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (len < 32) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "healthmate_jwt_key \"%V\": the secret has %uz "
-                           "bytes; at least 32 are needed", &value[1], len);
-        return NGX_CONF_ERROR;
-    }
-
-    key->secret_len = ngx_min(len, sizeof(key->secret));
-    ngx_memcpy(key->secret, buf, key->secret_len);
-    hm_wipe(buf, 512);
-    hm_locked_free(buf, 512);
-
-    return NGX_CONF_OK;
-}
-
-
 /* A file's bytes without a newline at the end; not readable by others. */
-static ngx_int_t
+ngx_int_t
 ngx_hm_read_secret(ngx_conf_t *cf, ngx_str_t *path, u_char *out, size_t size,
     size_t *len)
 {

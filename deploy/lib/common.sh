@@ -38,6 +38,7 @@ hm_settings() {
     HM_NGINX_WORKERS=${HEALTHMATE_NGINX_WORKERS:-2}
     HM_WORKERS=${HEALTHMATE_WORKERS:-2}
     HM_LIMITS=${HEALTHMATE_LIMITS:-on}
+    HM_JWT=${HEALTHMATE_JWT:-HS256}
     HM_FINGERPRINT=${HEALTHMATE_FINGERPRINT:-optional}
     HM_AUDIT=${HEALTHMATE_AUDIT:-strict}
     HM_ADMIN_PHI=${HEALTHMATE_ADMIN_PHI:-all}
@@ -54,6 +55,7 @@ hm_settings() {
     done
     hm_one_of HEALTHMATE_LIMITS "$HM_LIMITS" on off
     hm_one_of HEALTHMATE_DEMO "$HM_DEMO" on off
+    hm_one_of HEALTHMATE_JWT "$HM_JWT" HS256 ES256 EdDSA
     hm_one_of HEALTHMATE_FINGERPRINT "$HM_FINGERPRINT" on optional off
     hm_one_of HEALTHMATE_AUDIT "$HM_AUDIT" strict bounded
     hm_one_of HEALTHMATE_ADMIN_PHI "$HM_ADMIN_PHI" all break_glass

@@ -11,6 +11,9 @@ util-linux procps passwd gzip"
 HM_PACKAGES_TEST="libcmocka-dev python3-pytest \
 libtap-parser-sourcehandler-pgtap-perl"
 
+# The oracles of npm; where npm comes from elsewhere it is left alone.
+command -v npm >/dev/null 2>&1 || HM_PACKAGES_TEST="$HM_PACKAGES_TEST npm"
+
 # pgTAP is packaged per PostgreSQL version.
 hm_packages_pgtap() {
     _v=$(apt-cache depends postgresql 2>/dev/null \

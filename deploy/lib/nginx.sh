@@ -11,7 +11,9 @@ hm_nginx_config() {
         mv -f "$T_MODULE.new" "$T_MODULE"
     }
 
-    T_USER= T_IPV6= T_PLAIN= T_DEMO=
+    T_USER= T_IPV6= T_PLAIN= T_DEMO= T_ES256= T_EDDSA=
+    case $HM_JWT in ES256) T_ES256=1 ;; EdDSA) T_EDDSA=1 ;; esac
+    export T_ES256 T_EDDSA
     if hm_is_root; then T_USER="$U_NGINX $G_ALL"; fi
     if grep -q '^00000000000000000000000000000001 ' /proc/net/if_inet6 \
         2>/dev/null
@@ -56,7 +58,7 @@ hm_nginx_run() {
 hm_nginx_up() {
     hm_nginx_config
     _sum=$(cat "$HM_STATE"/nginx/conf/*.conf "$HM_STATE/tls/cert.pem" \
-        "$HM_KEYS/kek" "$HM_KEYS/jwt-1" | hm_sum "$(cksum <"$HM_NGINX")" \
+        "$HM_KEYS/kek" "$HM_KEYS"/jwt-* | hm_sum "$(cksum <"$HM_NGINX")" \
         "$(sha256sum <"$T_MODULE")")
     if hm_pid "$HM_PIDS/nginx.pid" >/dev/null \
         && [ "$(cat "$HM_PIDS/nginx.sum" 2>/dev/null)" = "$_sum" ]

@@ -119,6 +119,17 @@ hm_secret() {    # file, owner:group, mode; content on standard input
 hm_make_keys() {
     printf '1 %s\n' "$(hm_random 32)" | hm_secret "$HM_KEYS/kek" root:$G_ALL 440
     hm_random 32 | hm_secret "$HM_KEYS/jwt-1" root:$G_ALL 440
+    case $HM_JWT in
+    ES256)
+        openssl genpkey -quiet -algorithm EC \
+            -pkeyopt ec_paramgen_curve:P-256 \
+            | hm_secret "$HM_KEYS/jwt-es256.pem" root:$G_ALL 440
+        ;;
+    EdDSA)
+        openssl genpkey -quiet -algorithm ED25519 \
+            | hm_secret "$HM_KEYS/jwt-eddsa.pem" root:$G_ALL 440
+        ;;
+    esac
     for _r in api worker; do
         hm_random 24 | hm_secret "$HM_KEYS/redis-$_r" root:$G_ALL 440
     done

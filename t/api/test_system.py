@@ -191,6 +191,7 @@ ROUTES = {
     "/api/v1/analytics/trends": {"get"},
     "/health": {"get"}, "/ready": {"get"}, "/metrics": {"get"},
     "/version": {"get"}, "/openapi.json": {"get"}, "/docs": {"get"},
+    "/.well-known/jwks.json": {"get"},
 }
 
 
