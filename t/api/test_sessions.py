@@ -5,6 +5,7 @@ by role, step-up.  Time is moved by setting a session's row back.
 
 import json
 import os
+import subprocess
 import time
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from hmhttp import TIME_RE, UUID_RE, Client, ok, problem
 from hmstack import PASSWORD, b64d, b64e, wait
 
-FEED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..",
-                    "ngx_healthmate_module", "ngx_hm_feed.c")
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+FEED = os.path.join(ROOT, "ngx_healthmate_module", "ngx_hm_feed.c")
+MODULE = os.path.join(ROOT, "build", "ngx_http_healthmate_module.so")
 ITEM = {"id", "current", "device", "address", "fingerprint", "created_at",
         "last_used_at"}
 
@@ -262,6 +265,26 @@ def test_no_session_lasts_for_ever(stack, role, hours):
     back(stack, sid(u), created_at=101)
     problem(refresh(u, s["refresh_token"]), 401, "auth.refresh_invalid")
     assert row(stack, sid(u), "end_reason") == "expired"
+
+
+@pytest.mark.parametrize("line,good", [
+    ("patient 1h 30d", True), ("doctor 5m 5m", True),
+    ("researcher 1s 365d", True), ("nurse 1h 30d", False),
+    ("patient 0 30d", False), ("patient 2h 1h", False),
+    ("patient 1h 366d", False), ("patient x 30d", False),
+    ("patient 1h", False), ("admin 1m 1h; healthmate_session_limit admin"
+                            " 1m 1h", False)])
+def test_the_directive(tmp_path, line, good):
+    conf = tmp_path / "nginx.conf"
+    conf.write_text("load_module %s;\npid %s;\nerror_log stderr;\n"
+                    "events {}\nhttp { healthmate_session_limit %s; }\n"
+                    % (MODULE, tmp_path / "pid", line))
+    r = subprocess.run(["nginx", "-t", "-c", str(conf)], env=dict(
+        os.environ, PATH=os.environ["PATH"] + ":/usr/sbin"),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert (r.returncode == 0) == good, r.stdout
+    assert good or "healthmate_session_limit" in r.stdout \
+        or "no such role" in r.stdout
 
 
 # --- the list, and the end ---

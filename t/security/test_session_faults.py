@@ -9,13 +9,15 @@ import hashlib
 import json
 import os
 import signal
+import socket
+import struct
 import threading
 import time
 
 import pytest
 
-from hmhttp import Client, ok, problem
-from hmstack import PASSWORD, b64d, b64e
+from hmhttp import Client, Lost, ok, problem
+from hmstack import PASSWORD, b64d, b64e, wait
 
 FEED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..",
                     "ngx_healthmate_module", "ngx_hm_feed.c")
@@ -68,7 +70,55 @@ def test_original_fault_refresh_race_50_at_once_make_one_successor(stack,
         first = pairs.pop()[1]
 
 
-def test_a_race_of_two_generations_logs_nobody_out(stack, user):
+def test_replies_lost_on_the_wire(stack, user):
+    """The connection is cut while the refresh is under way: whatever became
+    of it, the token the client still has is good."""
+    token = user.session["refresh_token"]
+    for i in range(30):
+        body = json.dumps({"refresh_token": token}).encode()
+        s = socket.create_connection(("127.0.0.1", stack.http))
+        s.sendall(b"POST /api/v1/auth/refresh HTTP/1.1\r\n"
+                  b"Host: localhost\r\nContent-Type: application/json\r\n"
+                  b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        time.sleep(i * 0.0003)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                     struct.pack("ii", 1, 0))
+        s.close()
+        token = ok(refresh(stack, token))["refresh_token"]
+    assert open_sessions(stack, user) == 1
+
+
+@pytest.mark.alerts("exited on signal 9")
+def test_a_worker_that_is_killed_logs_nobody_out(stack, user):
+    """The unlucky request has no answer; the same token is good again."""
+    token = user.session["refresh_token"]
+    stop, lost = threading.Event(), []
+
+    def killer():
+        time.sleep(0.2)
+        os.kill(stack.nginx_workers()[0], signal.SIGKILL)
+        time.sleep(0.5)
+        stop.set()
+
+    t = threading.Thread(target=killer)
+    t.start()
+    while not stop.is_set() or not lost and t.is_alive():
+        try:
+            r = refresh(stack, token)
+        except (Lost, OSError):
+            lost.append(token)
+            continue
+        if r.status in (200, 503):
+            token = r.json().get("refresh_token", token)
+        else:
+            raise AssertionError(r)
+    t.join()
+    wait(lambda: len(stack.nginx_workers()) == 2, what="a new worker")
+    ok(refresh(stack, token))
+    assert open_sessions(stack, user) == 1
+
+
+def test_a_race_of_two_generations_ends_all_or_nothing(stack, user):
     """A tab that is one step behind among those that are not."""
     old = user.session["refresh_token"]
     new = ok(refresh(stack, old))["refresh_token"]
