@@ -25,6 +25,10 @@ const hm_job_kind_t  hm_job_kinds[] = {
     { "analytics.rollup", "hm:jobs:analytics", "health.read", 60, 8, 2, 300 },
     { "retention.run", "hm:jobs:maintenance", "system", 600, 8, 60, 3600 },
 
+    { "mail.send", "hm:jobs:mail", "system", 60, 12, 5, 3600 },
+    { "mail.request", "hm:jobs:mail", "system", 60, 12, 5, 3600 },
+    { "mail.prune", "hm:jobs:maintenance", "system", 60, 8, 60, 3600 },
+
     { NULL, NULL, NULL, 0, 0, 0, 0 }
 };
 

@@ -8,6 +8,7 @@
  *     HEALTHMATE_KEK_FILE  file of the KEKs
  *     HEALTHMATE_WORKERS   number of children, 1..64, default 2
  *     HEALTHMATE_ENVIRONMENT  local | production
+ *     and those of mail: mail_conf.c
  *
  * DESIGN.  What a production must not have (rules: local is not production)
  * is a table of refusals.  Each has a variable, a test and a sentence; all
@@ -58,7 +59,7 @@ static const hmw_refusal_t  hmw_refusals[] = {
       "a plain HTTP listener is configured (HEALTHMATE_HTTP_PORT)" },
 
     { "HEALTHMATE_MAIL", hmw_is_outbox,
-      "mail goes to a local outbox (HEALTHMATE_MAIL)" },
+      "mail goes to a local outbox (HEALTHMATE_MAIL=smtp)" },
 
     { NULL, NULL, NULL }
 };
@@ -117,7 +118,11 @@ hmw_conf_read(hmw_conf_t *conf, char reason[256])
     conf->production = (value != NULL && strcmp(value, "production") == 0)
                        || hmw_public_bind();
 
-    return hmw_conf_redis(conf, reason);
+    if (hmw_conf_redis(conf, reason) != HM_OK) {
+        return HM_DECLINED;
+    }
+
+    return hmw_mail_conf_read(&conf->mail, reason);
 }
 
 
@@ -262,5 +267,6 @@ hmw_is_port(const char *value)
 static bool
 hmw_is_outbox(const char *value)
 {
-    return value != NULL && strncmp(value, "outbox", 6) == 0;
+    return value == NULL || *value == '\0'
+           || strncmp(value, "outbox", 6) == 0;
 }

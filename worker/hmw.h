@@ -20,6 +20,8 @@
  *     audit.c      the shard of a connection and its rows
  *     keys.c       the keys of one person for the length of one job
  *     ukey.c       unique keys and stream entries, read strictly (pure)
+ *     mail_*.c     configuration, text and ways of mail (hmw_mail.h)
+ *     smtp.c       libcurl, blocking
  *     stats.c      count, sum, min, max, mean, sd (pure)
  *     job_*.c      one kind of job each
  */
@@ -39,6 +41,7 @@
 #include "hm_jwt.h"
 #include "hm_keyring.h"
 #include "hm_uuid.h"
+#include "hmw_mail.h"
 #include "hmw_ukey.h"
 #include "hmw_stats.h"
 
@@ -53,6 +56,7 @@
 #define HMW_ACTOR_ROLLUP     "00000000-0000-7000-8000-000000000001"
 #define HMW_ACTOR_RETENTION  "00000000-0000-7000-8000-000000000002"
 #define HMW_ACTOR_SWEEPER    "00000000-0000-7000-8000-000000000003"
+#define HMW_ACTOR_MAIL       "00000000-0000-7000-8000-000000000004"
 
 
 typedef struct {
@@ -64,6 +68,7 @@ typedef struct {
     const char       *kek_file;
     unsigned          processes;
     bool              production;
+    hmw_mail_conf_t   mail;
 } hmw_conf_t;
 
 
@@ -234,5 +239,8 @@ void hmw_keys_forget(hmw_t *w);
 hmw_result_t hmw_job_rollup(hmw_t *w, hmw_job_t *job);
 hmw_result_t hmw_job_retention(hmw_t *w, hmw_job_t *job);
 hmw_result_t hmw_job_partitions(hmw_t *w, hmw_job_t *job);
+hmw_result_t hmw_job_mail(hmw_t *w, hmw_job_t *job);
+hmw_result_t hmw_job_mail_request(hmw_t *w, hmw_job_t *job);
+hmw_result_t hmw_job_mail_prune(hmw_t *w, hmw_job_t *job);
 
 #endif

@@ -21,6 +21,12 @@ const hmw_handler_t  hmw_handlers[] = {
 
     { "audit.partitions", hmw_job_partitions, HMW_ACTOR_SWEEPER, false },
 
+    { "mail.send", hmw_job_mail, HMW_ACTOR_MAIL, false },
+
+    { "mail.request", hmw_job_mail_request, HMW_ACTOR_MAIL, false },
+
+    { "mail.prune", hmw_job_mail_prune, HMW_ACTOR_MAIL, false },
+
     { NULL, NULL, NULL, false }
 };
 

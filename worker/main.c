@@ -52,6 +52,7 @@ static void hmw_on_signal(int signo);
 static void hmw_signals(void);
 static int hmw_usage(FILE *to, int code);
 static hm_rc_t hmw_check(hmw_conf_t *conf, bool only);
+static void hmw_check_mail(const hmw_conf_t *conf, bool only);
 static void hmw_harden(void);
 static int hmw_supervise(const hmw_conf_t *conf);
 static void hmw_spawn(const hmw_conf_t *conf, hmw_slot_t *slot, unsigned i);
@@ -112,6 +113,10 @@ hmw_usage(FILE *to, int code)
           "  HEALTHMATE_KEK_FILE     file of the key encryption keys\n"
           "  HEALTHMATE_WORKERS      processes that run jobs, default 2\n"
           "  HEALTHMATE_ENVIRONMENT  local or production\n"
+          "  HEALTHMATE_MAIL         outbox, outbox:/folder or smtp\n"
+          "  HEALTHMATE_PUBLIC_URL   what mailed links begin with\n"
+          "  SMTP_HOST, SMTP_PORT, SMTP_TLS (starttls, tls, off), SMTP_USER,\n"
+          "  SMTP_PASSWORD_FILE, SMTP_FROM, SMTP_CA_FILE\n"
           "\n"
           "  --check    read the configuration, say what is wrong, run "
           "nothing\n", to);
@@ -159,7 +164,30 @@ hmw_check(hmw_conf_t *conf, bool only)
         hmw_log(HMW_WARN, "redis.unchecked", NULL, "%s", reason);
     }
 
+    hmw_check_mail(conf, only);
+
     return rc == HM_DECLINED ? HM_DECLINED : HM_OK;
+}
+
+
+/* A mail server that is away is no reason to stay away either. */
+
+static void
+hmw_check_mail(const hmw_conf_t *conf, bool only)
+{
+    char  why[64];
+
+    if (conf->mail.way == HMW_MAIL_OFF) {
+        hmw_log(HMW_WARN, "mail.off", NULL, "no mail is sent: neither "
+                "HEALTHMATE_MAIL nor HEALTHMATE_HOME is set");
+    }
+
+    if (only && conf->mail.way == HMW_MAIL_SMTP
+        && hmw_smtp_probe(&conf->mail, why) != HM_OK)
+    {
+        fprintf(stderr, "healthmate-worker: the mail server SMTP_HOST does "
+                "not take us: %s (only a warning)\n", why);
+    }
 }
 
 

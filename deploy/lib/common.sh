@@ -45,6 +45,7 @@ hm_settings() {
     HM_REGISTER=${HEALTHMATE_REGISTER:-open}
     HM_DEMO=${HEALTHMATE_DEMO:-on}
     HM_MAIL=${HEALTHMATE_MAIL:-outbox}
+    HM_PUBLIC_URL=${HEALTHMATE_PUBLIC_URL:-}
     HM_NGINX=${HEALTHMATE_NGINX:-/usr/sbin/nginx}
     HM_BUILD=$HM_ROOT/build
 

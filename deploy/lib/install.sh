@@ -8,7 +8,7 @@ libdbd-pg-perl libpq-dev libhiredis-dev libjansson-dev libjwt-dev \
 libargon2-dev libunistring-dev libssl-dev libcurl4-openssl-dev openssl \
 util-linux procps passwd gzip"
 
-HM_PACKAGES_TEST="libcmocka-dev python3-pytest \
+HM_PACKAGES_TEST="libcmocka-dev python3-pytest python3-aiosmtpd \
 libtap-parser-sourcehandler-pgtap-perl"
 
 # The oracles of npm; where npm comes from elsewhere it is left alone.

@@ -17,8 +17,9 @@ hm_refusals() {
         || echo "an audit that is not strict (unset HEALTHMATE_AUDIT)"
     [ "$HM_HTTP_PORT" = off ] \
         || echo "a plain listener (HEALTHMATE_HTTP_PORT=off)"
-    [ "$HM_MAIL" != outbox ] \
-        || echo "mail into an outbox folder (HEALTHMATE_MAIL=<smtp url>)"
+    case $HM_MAIL in
+    outbox*) echo "mail into an outbox folder (HEALTHMATE_MAIL=smtp)" ;;
+    esac
     case $HM_KEYS/ in
     "$HM_STATE/pg/"*) echo "a KEK inside the data folder" ;;
     esac

@@ -1,5 +1,7 @@
 # deploy/lib/worker.sh: the worker pool, in an environment that names all it
-# may know and nothing of the caller's.
+# may know and nothing of the caller's.  Mail falls into worker/outbox of the
+# state folder; a password for SMTP comes as a file only, since what stands on
+# a command line can be read by everyone.
 
 hm_worker_up() {
     _bin=$HM_BUILD/healthmate-worker
@@ -19,6 +21,14 @@ hm_worker_up() {
         "HEALTHMATE_ENVIRONMENT=$HM_ENVIRONMENT" \
         "HEALTHMATE_ADMIN_PHI=$HM_ADMIN_PHI" \
         "HEALTHMATE_DEMO=$HM_DEMO" "HEALTHMATE_MAIL=$HM_MAIL" \
+        "HEALTHMATE_PUBLIC_URL=${HM_PUBLIC_URL:-$(hm_url)}" \
+        ${SMTP_HOST:+"SMTP_HOST=$SMTP_HOST"} \
+        ${SMTP_PORT:+"SMTP_PORT=$SMTP_PORT"} \
+        ${SMTP_TLS:+"SMTP_TLS=$SMTP_TLS"} \
+        ${SMTP_USER:+"SMTP_USER=$SMTP_USER"} \
+        ${SMTP_PASSWORD_FILE:+"SMTP_PASSWORD_FILE=$SMTP_PASSWORD_FILE"} \
+        ${SMTP_FROM:+"SMTP_FROM=$SMTP_FROM"} \
+        ${SMTP_CA_FILE:+"SMTP_CA_FILE=$SMTP_CA_FILE"} \
         "HEALTHMATE_LIMITS=$HM_LIMITS" "HEALTHMATE_AUDIT=$HM_AUDIT" \
         "HEALTHMATE_FINGERPRINT=$HM_FINGERPRINT" \
         "HEALTHMATE_HTTP_PORT=$HM_HTTP_PORT" "HEALTHMATE_BIND=$HM_BIND" \

@@ -1,0 +1,13 @@
+-- Revert healthmate:account_tokens from pg
+
+BEGIN;
+
+REVOKE EXECUTE ON FUNCTION hm_login_lookup(bytea) FROM hm_worker;
+DROP FUNCTION hm_mail_request(uuid);
+DROP FUNCTION hm_token_lookup(bytea);
+DROP TABLE account_tokens, account_requests;
+
+DELETE FROM sealed_columns
+ WHERE table_name IN ('account_tokens', 'account_requests');
+
+COMMIT;
