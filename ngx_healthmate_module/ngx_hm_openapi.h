@@ -83,6 +83,18 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
     { NGX_HTTP_GET, API "/auth/sessions", NULL, "SessionList", NULL, 200,
       0 },
     { NGX_HTTP_DELETE, API "/auth/sessions/{id}", NULL, NULL, NULL, 204, 0 },
+    { NGX_HTTP_POST, API "/auth/forgot-password", "Address", "Accepted",
+      NULL, 202, 0 },
+    { NGX_HTTP_POST, API "/auth/reset-password", "PasswordReset", NULL, NULL,
+      204, 0 },
+    { NGX_HTTP_POST, API "/auth/verify-email", "MailedToken", NULL, NULL,
+      204, 0 },
+    { NGX_HTTP_POST, API "/auth/resend-verification", NULL, "Accepted", NULL,
+      202, 0 },
+    { NGX_HTTP_POST, API "/auth/change-password", "PasswordChange", NULL,
+      NULL, 204, 0 },
+    { NGX_HTTP_POST, API "/users/me/email", "AddressChange", "Accepted",
+      NULL, 202, 0 },
 
     { NGX_HTTP_GET, "/health", NULL, "Health", NULL, 200, 0 },
     { NGX_HTTP_GET, "/ready", NULL, "Ready", NULL, 200, NGX_HM_OA_UNREADY },
@@ -260,6 +272,19 @@ static const struct {
 #define COUNT         "{'type':'integer','minimum':0}"
 
 
+#define MAIL_ADDRESS                                                          \
+    "{'type':'string','format':'email','minLength':3,'maxLength':254}"
+#define MAIL_TOKEN                                                            \
+    "{'type':'string','maxLength':200,'writeOnly':true,"                      \
+    "'description':'What stands behind the # of a mailed link.'}"
+#define OLD_PASSWORD                                                          \
+    "{'type':'string','format':'password','writeOnly':true,"                  \
+    "'maxLength':4096}"
+#define NEW_PASSWORD                                                          \
+    "{'type':'string','format':'password','writeOnly':true,"                  \
+    "'minLength':8,'maxLength':128,'description':'8 to 128 code points "      \
+    "after NFC, not one of the well-known ones.'}"
+
 static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
 
     { "User", "'description':'An account.','type':'object','required':["
@@ -329,6 +354,28 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
       "'type':'string','enum':['data_processing','ai_external','research',"
       "'notify_email','notify_sms','notify_push']}},"
       "'fingerprint':{'type':['boolean','null']}}" },
+
+    { "Accepted", "'description':'It is being done; there is nothing to "
+      "see.','type':'object','additionalProperties':false" },
+
+    { "Address", "'type':'object','additionalProperties':false,"
+      "'required':['email'],'properties':{'email':" MAIL_ADDRESS "}" },
+
+    { "AddressChange", "'type':'object','additionalProperties':false,"
+      "'required':['email','password'],'properties':{"
+      "'email':" MAIL_ADDRESS ",'password':" OLD_PASSWORD "}" },
+
+    { "MailedToken", "'type':'object','additionalProperties':false,"
+      "'required':['token'],'properties':{'token':" MAIL_TOKEN "}" },
+
+    { "PasswordReset", "'type':'object','additionalProperties':false,"
+      "'required':['token','password'],'properties':{"
+      "'token':" MAIL_TOKEN ",'password':" NEW_PASSWORD "}" },
+
+    { "PasswordChange", "'type':'object','additionalProperties':false,"
+      "'required':['current_password','new_password'],'properties':{"
+      "'current_password':" OLD_PASSWORD ","
+      "'new_password':" NEW_PASSWORD "}" },
 
     { "Value", "'description':'In the unit of the type; an object for a "
       "compound type.','anyOf':[{'type':'number'}," REF("BloodPressure")

@@ -97,6 +97,30 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
       OF(USER), B(JSON), NULL, ngx_hm_auth_register, NULL, "Accounts",
       "Open an account" },
 
+    { POST, "/api/v1/auth/forgot-password", P(NONE), C(AUTH), A(UPDATE),
+      OF(USER), B(JSON), NULL, ngx_hm_account_forgot, NULL, "Accounts",
+      "Have a link mailed that resets the password" },
+
+    { POST, "/api/v1/auth/reset-password", P(NONE), C(AUTH), A(UPDATE),
+      OF(USER), B(JSON), NULL, ngx_hm_account_reset, NULL, "Accounts",
+      "Choose a new password with a mailed token" },
+
+    { POST, "/api/v1/auth/verify-email", P(NONE), C(AUTH), A(UPDATE),
+      OF(USER), B(JSON), NULL, ngx_hm_account_verify, NULL, "Accounts",
+      "Prove an address with a mailed token" },
+
+    { POST, "/api/v1/auth/resend-verification", P(SELF), C(DEFAULT),
+      A(UPDATE), OF(USER), B(ANY), NULL, ngx_hm_account_resend, NULL,
+      "Accounts", "Have the link mailed again that proves the address" },
+
+    { POST, "/api/v1/auth/change-password", P(SELF), C(DEFAULT), A(UPDATE),
+      OF(USER), B(JSON), NULL, ngx_hm_account_password, NULL, "Accounts",
+      "Change the password and end all other sessions" },
+
+    { POST, "/api/v1/users/me/email", P(SELF), C(DEFAULT), A(UPDATE),
+      OF(USER), B(JSON), NULL, ngx_hm_account_email, NULL, "Accounts",
+      "Ask for another address, which its mailbox then proves" },
+
     { POST, "/api/v1/auth/refresh", P(NONE), C(DEFAULT), A(REFRESH),
       OF(SESSION), B(JSON), NULL, ngx_hm_session_refresh, NULL, "Accounts",
       "The next pair of tokens, for the refresh token" },

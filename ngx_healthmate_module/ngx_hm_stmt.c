@@ -105,7 +105,8 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " case when exists (select 1 from u) then 201 else 409 end,"
         " $20::int2, 1, $1::uuid, $12::uuid, $1::uuid, $1::uuid, 1,"
         " $21::bytea)"
-        " select (select id from u)",
+        " select (select id from u),"
+        " (select hm_mail(u.id, 'verify') from u)",
         NGX_HM_ON(SOLO), 21 },
 
     [NGX_HM_SQL_LOGIN_LOOKUP] = { "login_lookup",
@@ -295,6 +296,8 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " from (select coalesce((select p.time_zone from user_preferences p"
         " where p.user_id = $1::uuid), 'UTC') as zone) z",
         NGX_HM_ON(SLOW), 3 },
+
+#include "ngx_hm_stmt_account.h"
 
     [NGX_HM_SQL_PING] = { "ping",
         "select hm_audit_months_ahead()::int4",

@@ -6,7 +6,9 @@
  * gives the same answer as one with a wrong password.
  *
  * The person's keys are made at registration: a random DEK and index key,
- * wrapped by the KEK, in the statement that makes the account.
+ * wrapped by the KEK, in the statement that makes the account.  Under
+ * healthmate_register verified that is not this one: all of it waits in
+ * account_requests until the mailbox answers (api_account.c).
  *
  * Whatever opens a session ends in ngx_hm_session.c; what becomes of it
  * afterwards is api_session.c's.
@@ -31,6 +33,10 @@ typedef struct {
     hm_role_t         role;
     unsigned          enrolled;          /* second factors: HM_AMR_* */
     hm_user_keys_t   *keys;              /* of a new account */
+    u_char           *wrapped;           /* DEK, index key, commitment */
+    hm_str_t          sealed_email;
+    hm_str_t          sealed_name;
+    hm_str_t          sealed_born;
     ngx_uint_t        nconsents;
     hm_str_t          consents[AUTH_CONSENTS];
     unsigned          fingerprint:1;
@@ -50,6 +56,8 @@ static ngx_hm_rc_t auth_register_hash(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_register_send(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_register_done(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_register_reply(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_ask_send(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_ask_done(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_login_read(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_login_look(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_login_verify(ngx_hm_ctx_t *hm);
@@ -59,6 +67,7 @@ static ngx_hm_rc_t auth_me_done(ngx_hm_ctx_t *hm);
 
 static void auth_consents_member(ngx_hm_ctx_t *hm, auth_t *auth);
 static ngx_int_t auth_keys_make(ngx_hm_ctx_t *hm, auth_t *auth);
+static ngx_int_t auth_register_seal(ngx_hm_ctx_t *hm, auth_t *auth);
 static ngx_int_t auth_seal(ngx_hm_ctx_t *hm, const unsigned char *dek,
     uint32_t version, const char *table, const char *column,
     const hm_uuid_t *row, const hm_uuid_t *owner, hm_str_t text,
@@ -78,6 +87,11 @@ const ngx_hm_step_pt  ngx_hm_auth_login[] = {
 const ngx_hm_step_pt  ngx_hm_auth_me[] = {
     ngx_hm_step_keys, auth_me_send, auth_me_done, NULL
 };
+
+static const ngx_hm_step_pt  auth_register_ask[] = {
+    auth_register_hash, auth_ask_send, auth_ask_done, NULL
+};
+
 
 /* Bodies */
 
@@ -147,9 +161,9 @@ auth_register_read(ngx_hm_ctx_t *hm)
 
     hm->data = auth;
 
-    if (hm->conf->registration != NGX_HM_REGISTER_OPEN) {
+    if (hm->conf->registration == NGX_HM_REGISTER_INVITE) {
         return ngx_hm_fail_detail(hm, HM_PROBLEM_ACCESS_DENIED,
-                                  "registration is not open here");
+                                  "an administrator invites people here");
     }
 
     ngx_hm_form_members(hm, "email password full_name date_of_birth "
@@ -213,6 +227,10 @@ auth_register_read(ngx_hm_ctx_t *hm)
 
     if (hm->faults->n != 0) {
         return ngx_hm_fail(hm, HM_PROBLEM_VALIDATION_FAILED);
+    }
+
+    if (hm->conf->registration == NGX_HM_REGISTER_VERIFIED) {
+        return ngx_hm_goto(hm, auth_register_ask);
     }
 
     if (auth->fingerprint && hm->plain) {
@@ -299,60 +317,74 @@ auth_seal(ngx_hm_ctx_t *hm, const unsigned char *dek, uint32_t version,
 }
 
 
+/* Id, keys and sealed values of the person to be. */
+static ngx_int_t
+auth_register_seal(ngx_hm_ctx_t *hm, auth_t *auth)
+{
+    u_char               *wrapped;
+    const unsigned char  *dek;
+
+    wrapped = ngx_hm_palloc(hm, 2 * HM_WRAPPED_LEN + HM_COMMIT_LEN);
+    auth->wrapped = wrapped;
+    auth->role = HM_ROLE_PATIENT;
+
+    if (wrapped == NULL || hm_uuid7(&auth->user, hm->now) != HM_OK
+        || auth_keys_make(hm, auth) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    dek = auth->keys->dek[0];
+
+    return hm_kek_wrap(hm->conf->kek, wrapped, "dek", 1, &auth->user, dek)
+           == HM_OK
+           && hm_kek_wrap(hm->conf->kek, wrapped + HM_WRAPPED_LEN, "index",
+                          1, &auth->user, auth->keys->index_key) == HM_OK
+           && hm_commitment(wrapped + 2 * HM_WRAPPED_LEN, dek) == HM_OK
+           && auth_seal(hm, dek, 1, "users", "email", &auth->user,
+                        &auth->user, auth->email, &auth->sealed_email)
+              == NGX_OK
+           && auth_seal(hm, dek, 1, "users", "full_name", &auth->user,
+                        &auth->user, auth->full_name, &auth->sealed_name)
+              == NGX_OK
+           && (auth->date_of_birth.data == NULL
+               || auth_seal(hm, dek, 1, "users", "date_of_birth",
+                            &auth->user, &auth->user, auth->date_of_birth,
+                            &auth->sealed_born) == NGX_OK)
+           ? NGX_OK : NGX_ERROR;
+}
+
+
 static ngx_hm_rc_t
 auth_register_send(ngx_hm_ctx_t *hm)
 {
     u_char     *wrapped, *p;
     auth_t     *auth = hm->data;
-    hm_str_t    email, name, born, client, ids[AUTH_CONSENTS], hash;
+    hm_str_t    client, ids[AUTH_CONSENTS], hash;
     ngx_uint_t  i;
     hm_uuid_t  *id;
 
-    if (auth->kdf.rc != HM_OK) {
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
-    }
-
-    wrapped = ngx_hm_palloc(hm, 2 * HM_WRAPPED_LEN + HM_COMMIT_LEN);
-    born = hm_null_str;
-    auth->role = HM_ROLE_PATIENT;
-
-    if (wrapped == NULL || hm_uuid7(&auth->user, hm->now) != HM_OK
+    if (auth->kdf.rc != HM_OK || auth_register_seal(hm, auth) != NGX_OK
         || ngx_hm_session_begin(hm, &auth->user, auth->role, HM_AMR_PWD,
                                 auth->fingerprint) == NULL
-        || auth_keys_make(hm, auth) != NGX_OK
-        || hm_kek_wrap(hm->conf->kek, wrapped, "dek", 1, &auth->user,
-                       auth->keys->dek[0]) != HM_OK
-        || hm_kek_wrap(hm->conf->kek, wrapped + HM_WRAPPED_LEN, "index", 1,
-                       &auth->user, auth->keys->index_key) != HM_OK
-        || hm_commitment(wrapped + 2 * HM_WRAPPED_LEN, auth->keys->dek[0])
-           != HM_OK
-        || auth_seal(hm, auth->keys->dek[0], 1, "users", "email",
-                     &auth->user, &auth->user, auth->email, &email)
-           != NGX_OK
-        || auth_seal(hm, auth->keys->dek[0], 1, "users", "full_name",
-                     &auth->user, &auth->user, auth->full_name, &name)
-           != NGX_OK
-        || (auth->date_of_birth.data != NULL
-            && auth_seal(hm, auth->keys->dek[0], 1, "users",
-                         "date_of_birth", &auth->user, &auth->user,
-                         auth->date_of_birth, &born) != NGX_OK)
         || ngx_hm_session_client(hm, auth->keys->dek[0], 1, &client)
            != NGX_OK)
     {
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
 
+    wrapped = auth->wrapped;
     hash.data = (u_char *) auth->kdf.hash;
     hash.len = ngx_strlen(auth->kdf.hash);
 
     ngx_hm_seg_start(hm, NGX_HM_LANE_SOLO, NGX_HM_SQL_REGISTER);
     hm->seg.actor = auth->user;
     ngx_hm_seg_uuid(&hm->seg, &auth->user);
-    ngx_hm_seg_str(&hm->seg, email);
+    ngx_hm_seg_str(&hm->seg, auth->sealed_email);
     ngx_hm_seg_add(&hm->seg, auth->email_index, 32);
     ngx_hm_seg_str(&hm->seg, hash);
-    ngx_hm_seg_str(&hm->seg, name);
-    ngx_hm_seg_str(&hm->seg, born);
+    ngx_hm_seg_str(&hm->seg, auth->sealed_name);
+    ngx_hm_seg_str(&hm->seg, auth->sealed_born);
     ngx_hm_seg_time(hm, &hm->seg, hm->now);
     ngx_hm_seg_add(&hm->seg, wrapped, HM_WRAPPED_LEN);
     ngx_hm_seg_add(&hm->seg, wrapped + 2 * HM_WRAPPED_LEN, HM_COMMIT_LEN);
@@ -386,6 +418,62 @@ auth_register_send(ngx_hm_ctx_t *hm)
     }
 
     return ngx_hm_seg_wait(hm);
+}
+
+
+/*
+ * Under `verified`: one insert and a mail, whoever has the address.  Nothing
+ * is asked of the accounts here, so that neither body nor time tells.
+ */
+static ngx_hm_rc_t
+auth_ask_send(ngx_hm_ctx_t *hm)
+{
+    auth_t    *auth = hm->data;
+    hm_str_t   hash;
+
+    if (auth->kdf.rc != HM_OK || auth_register_seal(hm, auth) != NGX_OK) {
+        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    hm_wipe(auth->keys, sizeof(hm_user_keys_t));
+
+    hash.data = (u_char *) auth->kdf.hash;
+    hash.len = ngx_strlen(auth->kdf.hash);
+
+    ngx_hm_seg_start(hm, NGX_HM_LANE_SOLO, NGX_HM_SQL_REGISTER_ASK);
+    hm->seg.actor = auth->user;
+    ngx_hm_seg_uuid(&hm->seg, &auth->user);
+    ngx_hm_seg_str(&hm->seg, auth->sealed_email);
+    ngx_hm_seg_add(&hm->seg, auth->email_index, 32);
+    ngx_hm_seg_str(&hm->seg, hash);
+    ngx_hm_seg_str(&hm->seg, auth->sealed_name);
+    ngx_hm_seg_str(&hm->seg, auth->sealed_born);
+    ngx_hm_seg_add(&hm->seg, auth->wrapped, HM_WRAPPED_LEN);
+    ngx_hm_seg_add(&hm->seg, auth->wrapped + 2 * HM_WRAPPED_LEN,
+                   HM_COMMIT_LEN);
+    ngx_hm_seg_i32(hm, &hm->seg, hm_kek_current(hm->conf->kek));
+    ngx_hm_seg_add(&hm->seg, auth->wrapped + HM_WRAPPED_LEN, HM_WRAPPED_LEN);
+    ngx_hm_seg_array(hm, 25, auth->nconsents, auth->consents);
+
+    return ngx_hm_seg_wait(hm);
+}
+
+
+static ngx_hm_rc_t
+auth_ask_done(ngx_hm_ctx_t *hm)
+{
+    hm_problem_t  p;
+
+    p = ngx_hm_seg_result(hm);
+    if (p != HM_PROBLEM_NONE) {
+        return ngx_hm_fail(hm, p);
+    }
+
+    ngx_hm_reply_start(hm, NGX_HTTP_ACCEPTED, 2);
+    hm->headers.personal = 1;
+    hm_buf_lit(&hm->out, "{}");
+
+    return NGX_HM_DONE;
 }
 
 

@@ -29,8 +29,9 @@ PASSWORD = "correct horse battery"
 
 
 class Stack:
-    def __init__(self, limits="off"):
+    def __init__(self, limits="off", extra=None):
         self.own = False
+        self.extra = extra or {}         # of deploy/up: a stack of its own
         self.limits = limits
         self.env = {}
         self.seq = 0
@@ -39,7 +40,7 @@ class Stack:
 
     def start(self):
         home = os.environ.get("HEALTHMATE_TEST_HOME")
-        if home and self.limits == "off":
+        if home and self.limits == "off" and not self.extra:
             self.home = home
         else:
             self.own = True
@@ -57,6 +58,7 @@ class Stack:
             env.update(HEALTHMATE_HTTP_PORT=str(self.http),
                        HEALTHMATE_HTTPS_PORT=str(self.https),
                        HEALTHMATE_LIMITS=self.limits)
+        env.update(self.extra)
         env.update(extra or {})
         return subprocess.run(
             [os.path.join(ROOT, "deploy", name)], env=env, cwd=ROOT,
