@@ -164,6 +164,9 @@ hm_rc_t hmc_account_find(hmc_db_t *db, const char *email, hm_uuid_t *id,
 int hmc_keys_init(int argc, char **argv);
 int hmc_keys_status(int argc, char **argv);
 int hmc_user_create(int argc, char **argv);
+int hmc_user_disable(int argc, char **argv);
+int hmc_user_enable(int argc, char **argv);
+int hmc_user_role(int argc, char **argv);
 int hmc_demo_create(int argc, char **argv);
 int hmc_jobs(int argc, char **argv);
 int hmc_doctor(int argc, char **argv);

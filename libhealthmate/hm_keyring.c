@@ -628,6 +628,24 @@ hm_keyring_drop_all(hm_keyring_t *ring)
 }
 
 
+void
+hm_keyring_drop_before(hm_keyring_t *ring, hm_usec_t loaded)
+{
+    uint32_t         n;
+    hm_user_keys_t  *keys;
+
+    for (n = 1; n <= ring->lists->touched; n++) {
+        keys = &ring->entry[n - 1].keys;
+
+        /* one that is free is all zeros */
+
+        if (keys->loaded != 0 && keys->loaded < loaded) {
+            hm_keyring_remove(ring, hm_keyring_slot(ring, &keys->user));
+        }
+    }
+}
+
+
 /* An entry for a new person: a free one, an untouched one, the oldest. */
 
 static uint32_t

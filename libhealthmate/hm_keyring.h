@@ -59,6 +59,7 @@ hm_user_keys_t *hm_keyring_put(hm_keyring_t *ring,
     const hm_user_keys_t *keys);         /* evicts the oldest when full */
 void hm_keyring_drop(hm_keyring_t *ring, const hm_uuid_t *user);
 void hm_keyring_drop_all(hm_keyring_t *ring);
+void hm_keyring_drop_before(hm_keyring_t *ring, hm_usec_t loaded);
 
 /* The DEK of one version of a cached person; NULL: not among them. */
 const unsigned char *hm_keys_dek(const hm_user_keys_t *keys,

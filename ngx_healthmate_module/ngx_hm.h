@@ -9,6 +9,7 @@
  *   ngx_hm_auth.c                  token -> principal, token cache
  *   ngx_hm_jwt.c                   the key ring of the configuration
  *   ngx_hm_guard.c                 the gate in front of other locations
+ *   ngx_hm_feed.c, _listen.c       revocations, heard from PostgreSQL
  *   ngx_hm_limit.c                 rate classes in shared memory
  *   ngx_hm_body.c                  bodies, read unbuffered into the arena
  *   ngx_hm_form.c                  small JSON bodies, member by member
@@ -291,6 +292,8 @@ struct ngx_hm_ctx_s {
     unsigned                idem_twice:1;
     unsigned                no_many:1;   /* it has been tried */
     unsigned                body_wait:1; /* waits for more of the body */
+    unsigned                feed_ask:1;  /* whether the session is good */
+    int64_t                 feed_asked;  /* ms: when that was answered */
     ngx_uint_t              rate_left;
     ngx_uint_t              rate_reset;
     ngx_uint_t              rate_quota;
@@ -324,6 +327,7 @@ struct ngx_hm_ctx_s {
     ngx_uint_t              loads;       /* of keys, one after another */
     ngx_uint_t              leaf;        /* of the subject's rows */
     hm_usec_t               keys_at;     /* when the cache was asked */
+    uint64_t                keys_seen;   /* events of keys until then */
 
     /* reply */
     ngx_uint_t              status;
@@ -386,6 +390,8 @@ struct ngx_hm_main_conf_s {
     ngx_flag_t              plain;       /* some server has a plain listener */
     size_t                  zone_size;
     ngx_shm_zone_t         *zone;
+    size_t                  feed_size;
+    ngx_shm_zone_t         *feed_zone;
     ngx_str_t               pool_name;
     ngx_thread_pool_t      *thread_pool;
     ngx_uint_t              quota[NGX_HM_CLASS_LAST];
@@ -453,6 +459,7 @@ typedef enum {
     NGX_HM_SQL_EMAIL_ASK,
     NGX_HM_SQL_EMAIL_TAKE,
     NGX_HM_SQL_PING,
+    NGX_HM_SQL_SESSION_CHECK,
     NGX_HM_SQL_STATIC
 } ngx_hm_static_t;
 
@@ -549,6 +556,34 @@ hm_problem_t ngx_hm_login_try(ngx_hm_ctx_t *hm, const u_char account[32],
     ngx_uint_t success);
 ngx_int_t ngx_hm_zone_init(ngx_shm_zone_t *zone, void *data);
 void ngx_hm_zone_attach(ngx_shm_zone_t *zone);
+
+/*
+ * Revocation: a problem, or hm->feed_ask: then ngx_hm_feed_steps go in front
+ * (ngx_hm_call), which ask the database.  ngx_hm_authenticate() has checked;
+ * long steps check again by ngx_hm_feed_good().
+ */
+hm_problem_t ngx_hm_feed_check(ngx_hm_ctx_t *hm);
+extern const ngx_hm_step_pt  ngx_hm_feed_steps[];
+ngx_uint_t ngx_hm_feed_good(ngx_hm_ctx_t *hm, ngx_hm_rc_t *rc);
+ngx_int_t ngx_hm_feed_zone_init(ngx_shm_zone_t *zone, void *data);
+ngx_int_t ngx_hm_feed_start(ngx_hm_main_conf_t *mcf, ngx_log_t *log);
+void ngx_hm_feed_stop(void);
+uint64_t ngx_hm_feed_key_count(void);
+ngx_uint_t ngx_hm_feed_key_since(uint64_t from, const hm_uuid_t *user);
+
+typedef struct {
+    ngx_uint_t              age;         /* ms since the last heartbeat */
+    ngx_uint_t              count;
+    ngx_uint_t              room;
+    unsigned                never:1;
+    unsigned                stale:1;
+    unsigned                full:1;
+    unsigned                listening:1;
+} ngx_hm_feed_state_t;
+
+void ngx_hm_feed_state(ngx_hm_feed_state_t *state);
+void ngx_hm_feed_metrics(hm_buf_t *b);
+
 hm_problem_t ngx_hm_body_check(ngx_hm_ctx_t *hm);
 void ngx_hm_body_read(ngx_hm_ctx_t *hm);
 ngx_int_t ngx_hm_body_more(ngx_hm_ctx_t *hm);    /* streamed: NGX_AGAIN.. */
@@ -638,6 +673,9 @@ void ngx_hm_keys_stop(void);
 ngx_hm_rc_t ngx_hm_step_keys(ngx_hm_ctx_t *hm);  /* a step: of the subject */
 hm_user_keys_t *ngx_hm_keys(ngx_hm_ctx_t *hm);
 void ngx_hm_keys_drop(const hm_uuid_t *user);
+/* Loaded before: not for new requests; out of memory. */
+void ngx_hm_keys_expire(hm_usec_t before);
+void ngx_hm_keys_wipe(hm_usec_t before);
 ngx_int_t ngx_hm_keys_take(const PGresult *res, const hm_uuid_t *user);
 ngx_hm_rc_t ngx_hm_step_subject(ngx_hm_ctx_t *hm);  /* may the actor? */
 ngx_hm_rc_t ngx_hm_step_system_keys(ngx_hm_ctx_t *hm);
@@ -719,7 +757,8 @@ typedef enum {
     NGX_HM_M_PG_LOST, NGX_HM_M_SEAL_FAILED, NGX_HM_M_OPEN_FAILED,
     NGX_HM_M_TOKEN_HITS, NGX_HM_M_TOKEN_MISSES, NGX_HM_M_KEY_LOADS,
     NGX_HM_M_RINGS, NGX_HM_M_RING_LOST, NGX_HM_M_OVERLOADED,
-    NGX_HM_M_ABORTED, NGX_HM_M_LAST
+    NGX_HM_M_ABORTED, NGX_HM_M_FEED_EVENTS, NGX_HM_M_FEED_ASKED,
+    NGX_HM_M_FEED_REFUSED, NGX_HM_M_FEED_TAKEN, NGX_HM_M_LAST
 } ngx_hm_metric_t;
 
 void ngx_hm_count(ngx_hm_metric_t m, ngx_uint_t n);

@@ -108,6 +108,11 @@ known:
         return HM_PROBLEM_TOKEN_INVALID;         /* the system has no token */
     }
 
+    p = ngx_hm_feed_check(hm);
+    if (p != HM_PROBLEM_NONE) {
+        return p;
+    }
+
     hm->signed_in = 1;
     hm->subject = hm->who.sub;
     ngx_hm_seen(hm);

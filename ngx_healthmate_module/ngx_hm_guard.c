@@ -294,6 +294,10 @@ ngx_hm_guard_ask(ngx_hm_guard_t *g)
         return NGX_OK;
     }
 
+    if (hm->feed_ask) {
+        ngx_hm_call(hm, ngx_hm_feed_steps);
+    }
+
     return ngx_hm_guard_run(g);
 }
 

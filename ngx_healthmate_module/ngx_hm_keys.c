@@ -30,6 +30,7 @@ static struct {
         unsigned char     key[HM_KEY_LEN];
     }                    *audit;         /* locked memory */
     unsigned char       (*macs)[HM_KEY_LEN];
+    hm_usec_t             since;         /* older ones are loaded anew */
 } ngx_hm_kr;
 
 
@@ -201,7 +202,27 @@ ngx_hm_keys(ngx_hm_ctx_t *hm)
 void
 ngx_hm_keys_drop(const hm_uuid_t *user)
 {
+    if (hm_uuid_eq(user, &hm_nil_uuid)) {
+        ngx_hm_kr.system->loaded = 0;    /* loaded anew, used until then */
+        return;
+    }
+
     hm_keyring_drop(ngx_hm_kr.ring, user);
+}
+
+
+/* Requests under way keep what they have; a new one loads it again. */
+void
+ngx_hm_keys_expire(hm_usec_t before)
+{
+    ngx_hm_kr.since = before;
+}
+
+
+void
+ngx_hm_keys_wipe(hm_usec_t before)
+{
+    hm_keyring_drop_before(ngx_hm_kr.ring, before);
 }
 
 
@@ -212,9 +233,13 @@ ngx_hm_step_keys(ngx_hm_ctx_t *hm)
     hm_user_keys_t  *keys;
 
     hm->keys_at = hm_now();
+
+    /* a clock that was set back must not shut everybody out */
+    ngx_hm_kr.since = ngx_min(ngx_hm_kr.since, hm->keys_at);
+
     keys = hm_keyring_get(ngx_hm_kr.ring, &hm->subject, hm->keys_at);
 
-    if (keys != NULL) {
+    if (keys != NULL && keys->loaded >= ngx_hm_kr.since) {
         hm->loads = 0;
         hm->leaf = keys->leaf;
         return NGX_HM_NEXT;
@@ -224,6 +249,8 @@ ngx_hm_step_keys(ngx_hm_ctx_t *hm)
         return ngx_hm_fail_detail(hm, HM_PROBLEM_SERVER_ERROR,
                                   "the keys cannot be used");
     }
+
+    hm->keys_seen = ngx_hm_feed_key_count();
 
     ngx_hm_seg_start(hm, NGX_HM_LANE_READ, NGX_HM_SQL_KEY_LOAD);
     ngx_hm_seg_uuid(&hm->seg, &hm->subject);
@@ -256,6 +283,11 @@ ngx_hm_keys_loaded(ngx_hm_ctx_t *hm)
 
     if (rc != NGX_OK) {
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    }
+
+    if (ngx_hm_feed_key_since(hm->keys_seen, &hm->subject)) {
+        /* they turned while we read them: these may be the old ones */
+        ngx_hm_keys_drop(&hm->subject);
     }
 
     return ngx_hm_return(hm);

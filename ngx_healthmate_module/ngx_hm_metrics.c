@@ -76,7 +76,15 @@ static const struct {
     [NGX_HM_M_OVERLOADED] = { "healthmate_overloaded_total",
         "Work refused because a queue was full" },
     [NGX_HM_M_ABORTED] = { "healthmate_client_aborted_total",
-        "Clients that left before their answer" }
+        "Clients that left before their answer" },
+    [NGX_HM_M_FEED_EVENTS] = { "healthmate_feed_events_total",
+        "Revocations and changes of rights and keys heard of" },
+    [NGX_HM_M_FEED_ASKED] = { "healthmate_feed_asked_total",
+        "Requests whose session the database was asked about" },
+    [NGX_HM_M_FEED_REFUSED] = { "healthmate_feed_refused_total",
+        "Requests refused because of a revocation" },
+    [NGX_HM_M_FEED_TAKEN] = { "healthmate_feed_taken_total",
+        "Times a worker began to listen to the feed" }
 };
 
 
@@ -179,6 +187,7 @@ ngx_hm_metrics_write(ngx_hm_ctx_t *hm, hm_buf_t *b)
     }
 
     ngx_hm_metrics_routes(b);
+    ngx_hm_feed_metrics(b);
 
     ngx_hm_pg_state(&pg);
 

@@ -4,7 +4,7 @@
  *
  * The gate has one order, and until its end only CPU is spent:
  *
- *     request id -> host -> route (404, 405, OPTIONS) -> token
+ *     request id -> host -> route (404, 405, OPTIONS) -> token, revocation
  *     -> rate class -> query -> permission and subject -> step-up -> body
  *     -> steps
  *
@@ -86,6 +86,10 @@ ngx_hm_handler(ngx_http_request_t *r)
             ngx_hm_call(hm, ngx_hm_first_steps(hm));
         }
 
+        if (hm->feed_ask && hm->problem != HM_PROBLEM_RATE_LIMITED) {
+            ngx_hm_call(hm, ngx_hm_feed_steps);
+        }
+
         ngx_hm_run(hm);
 
         return NGX_DONE;
@@ -93,6 +97,11 @@ ngx_hm_handler(ngx_http_request_t *r)
 
     if (hm->route->perm != HM_PERM_NONE || hm->route->steps != NULL) {
         ngx_hm_call(hm, ngx_hm_first_steps(hm));
+    }
+
+    if (hm->signed_in) {
+        /* once more when the body is there: it may be long in coming */
+        ngx_hm_call(hm, ngx_hm_feed_steps);
     }
 
     ngx_hm_body_read(hm);

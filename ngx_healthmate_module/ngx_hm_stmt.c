@@ -301,7 +301,13 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
 
     [NGX_HM_SQL_PING] = { "ping",
         "select hm_audit_months_ahead()::int4",
-        NGX_HM_ON(READ), 0 }
+        NGX_HM_ON(READ), 0 },
+
+    /* 1 session 2 user 3 role 4 when the token was issued */
+    [NGX_HM_SQL_SESSION_CHECK] = { "session_check",
+        "select hm_session_check($1::uuid, $2::uuid, $3::text,"
+        " $4::timestamptz)",
+        NGX_HM_ON(READ), 4 }
 };
 
 

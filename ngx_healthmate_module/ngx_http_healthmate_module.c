@@ -98,6 +98,7 @@ static ngx_command_t  ngx_hm_commands[] = {
     NGX_HM_MAIN("register", registration, ngx_conf_set_enum_slot,
                 ngx_hm_registers),
     NGX_HM_MAIN("zone", zone_size, ngx_conf_set_size_slot, NULL),
+    NGX_HM_MAIN("feed_zone", feed_size, ngx_conf_set_size_slot, NULL),
     NGX_HM_MAIN("thread_pool", pool_name, ngx_conf_set_str_slot, NULL),
 
     { ngx_string("healthmate_jwt_issuer"),
@@ -221,6 +222,7 @@ ngx_hm_create_main_conf(ngx_conf_t *cf)
     mcf->admin_phi = NGX_CONF_UNSET_UINT;
     mcf->registration = NGX_CONF_UNSET_UINT;
     mcf->zone_size = NGX_CONF_UNSET_SIZE;
+    mcf->feed_size = NGX_CONF_UNSET_SIZE;
     mcf->limits = NGX_CONF_UNSET;
     mcf->demo = NGX_CONF_UNSET;
     mcf->jwks = NGX_CONF_UNSET;
@@ -263,6 +265,7 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_uint_value(mcf->admin_phi, NGX_HM_PHI_BREAK_GLASS);
     ngx_conf_init_uint_value(mcf->registration, NGX_HM_REGISTER_VERIFIED);
     ngx_conf_init_size_value(mcf->zone_size, 8 * 1024 * 1024);
+    ngx_conf_init_size_value(mcf->feed_size, 8 * 1024 * 1024);
     ngx_conf_init_value(mcf->limits, 1);
     ngx_conf_init_value(mcf->demo, 0);
     ngx_conf_init_value(mcf->jwks, 0);
@@ -334,7 +337,14 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
     }
 
     ngx_hm_zone_make(cf, mcf);
-    if (mcf->zone == NULL) {
+    if (mcf->zone == NULL || mcf->feed_zone == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (mcf->access_time > 3600) {
+        /* a revocation is kept for seventy minutes */
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "healthmate_access_token_time is more than 1h");
         return NGX_CONF_ERROR;
     }
 
@@ -420,6 +430,15 @@ ngx_hm_zone_make(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf)
     if (mcf->zone != NULL) {
         mcf->zone->init = ngx_hm_zone_init;
         mcf->zone->data = NULL;
+    }
+
+    ngx_str_set(&name, "healthmate_feed");
+
+    mcf->feed_zone = ngx_shared_memory_add(cf, &name, mcf->feed_size,
+                                           &ngx_http_healthmate_module);
+    if (mcf->feed_zone != NULL) {
+        mcf->feed_zone->init = ngx_hm_feed_zone_init;
+        mcf->feed_zone->data = NULL;
     }
 }
 
@@ -791,7 +810,8 @@ ngx_hm_init_process(ngx_cycle_t *cycle)
         || ngx_hm_keys_start(mcf) != NGX_OK
         || ngx_hm_audit_start(mcf) != NGX_OK
         || ngx_hm_pg_start(mcf, cycle->log) != NGX_OK
-        || ngx_hm_redis_start(mcf, cycle->log) != NGX_OK)
+        || ngx_hm_redis_start(mcf, cycle->log) != NGX_OK
+        || ngx_hm_feed_start(mcf, cycle->log) != NGX_OK)
     {
         ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
                       "healthmate: the worker could not start");
@@ -811,6 +831,7 @@ ngx_hm_exit_process(ngx_cycle_t *cycle)
         return;
     }
 
+    ngx_hm_feed_stop();
     ngx_hm_pg_stop();
     ngx_hm_redis_stop();
     ngx_hm_ctx_exit();

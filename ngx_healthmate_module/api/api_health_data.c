@@ -512,7 +512,12 @@ batch_part(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 batch_part_send(ngx_hm_ctx_t *hm)
 {
-    batch_t  *batch = hm->data;
+    batch_t      *batch = hm->data;
+    ngx_hm_rc_t   rc;
+
+    if (!ngx_hm_feed_good(hm, &rc)) {
+        return rc;
+    }
 
     if (batch->good == 0) {
         /* nothing to store in these lines */

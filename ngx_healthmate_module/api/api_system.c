@@ -53,11 +53,13 @@ system_ready_ask(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 system_ready(ngx_hm_ctx_t *hm)
 {
-    uint32_t           ahead;
-    ngx_uint_t         pg, audit;
-    ngx_hm_pg_state_t  state;
+    uint32_t             ahead;
+    ngx_uint_t           pg, audit;
+    ngx_hm_pg_state_t    state;
+    ngx_hm_feed_state_t  feed;
 
     ngx_hm_pg_state(&state);
+    ngx_hm_feed_state(&feed);
 
     ahead = 0;
 
@@ -77,6 +79,7 @@ system_ready(ngx_hm_ctx_t *hm)
                   "\"wanted\":%lu,\"queued\":%lu},"
                   "\"audit\":{\"status\":\"%s\",\"mode\":\"%s\","
                   "\"months_ahead\":%u},"
+                  "\"revocation\":{\"status\":\"%s\",\"age_ms\":%lu},"
                   "\"redis\":{\"status\":\"%s\"}}}",
                   pg && audit ? "ready" : "not_ready", pg ? "ok" : "down",
                   (unsigned long) state.up, (unsigned long) state.want,
@@ -84,7 +87,9 @@ system_ready(ngx_hm_ctx_t *hm)
                   !audit ? "down" : ahead < 2 ? "warning" : "ok",
                   hm->conf->audit == NGX_HM_AUDIT_STRICT ? "strict"
                                                          : "bounded",
-                  ahead, ngx_hm_redis_up() ? "ok" : "warning");
+                  ahead, feed.full ? "full" : feed.stale ? "stale" : "ok",
+                  (unsigned long) feed.age,
+                  ngx_hm_redis_up() ? "ok" : "warning");
 
     return NGX_HM_DONE;
 }

@@ -108,3 +108,33 @@ def test_import_twice(cli, stack, path):
 
     page = c.get("/health-data?source=fhir&limit=200").json()
     assert len(page["items"]) == one["taken"]
+
+
+def test_user_state(cli, stack, email):
+    """disable, enable, role: audited, and at once effective."""
+    assert cli("user", "create", "--email", email,
+               stdin=PASSWORD + "\n").returncode == 0
+    c = stack.login(stack.client(), email, PASSWORD)
+    assert c.get("/auth/me").status == 200
+
+    r = cli("user", "role", email, "doctor")
+    assert r.returncode == 0 and "is doctor" in r.stdout, r.stderr
+    assert "was doctor" in cli("user", "role", email, "doctor").stdout
+    again = stack.login(stack.client(), email, PASSWORD)
+    assert again.user["role"] == "doctor"
+
+    assert cli("user", "disable", email).returncode == 0
+    assert stack.client().post("/auth/login", {
+        "email": email, "password": PASSWORD,
+        "fingerprint": False}, token=None).status == 401
+    assert stack.one("select count(*) from sessions where user_id = '%s' and"
+                     " ended_at is null" % c.id) == "0"
+    assert cli("user", "enable", email).returncode == 0
+    stack.login(stack.client(), email, PASSWORD)
+    assert stack.one("select count(*) from audit_logs where user_id = '%s'"
+                     " and action = 11 and resource = 2 and outcome = 200"
+                     % c.id) == "5"
+
+    assert cli("user", "disable", "nobody@example.org").returncode == 1
+    assert cli("user", "role", email, "king").returncode == 2
+    assert cli("user", "enable").returncode == 2
