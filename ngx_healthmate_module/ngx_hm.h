@@ -396,6 +396,8 @@ struct ngx_hm_main_conf_s {
     ngx_thread_pool_t      *thread_pool;
     ngx_uint_t              quota[NGX_HM_CLASS_LAST];
     ngx_uint_t              window[NGX_HM_CLASS_LAST];
+    ngx_array_t            *contacts;    /* ngx_str_t: security.txt */
+    ngx_str_t               password_url;
     ngx_array_t             stmts;       /* ngx_hm_stmt_t */
     ngx_str_t               openapi;
 };
@@ -536,6 +538,14 @@ typedef enum { NGX_HM_FOUND = 0, NGX_HM_NO_PATH, NGX_HM_NO_METHOD,
 ngx_hm_found_t ngx_hm_route_find(ngx_hm_ctx_t *hm, ngx_uint_t *allow);
 ngx_int_t ngx_hm_args_parse(ngx_hm_ctx_t *hm);
 ngx_int_t ngx_hm_router_init(ngx_conf_t *cf);
+/* The pattern of a path, whatever the method; "" when no row has it. */
+const char *ngx_hm_route_pattern(hm_str_t path);
+
+
+/* Logs (ngx_hm_log.c): variables before, the handler after the reading. */
+
+ngx_int_t ngx_hm_log_names(ngx_conf_t *cf);
+ngx_int_t ngx_hm_log_init(ngx_conf_t *cf);
 
 
 /* Gate parts. */

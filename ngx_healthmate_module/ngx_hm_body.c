@@ -23,6 +23,10 @@
 #define NGX_HM_BODY_PATIENCE     90000
 #define NGX_HM_BODY_BUDGET       (192 * 1024 * 1024)
 
+/* client_body_timeout is between two reads: a byte a second never meets it */
+#define NGX_HM_BODY_GRACE        15000       /* ms */
+#define NGX_HM_BODY_RATE         8           /* bytes each ms after it */
+
 
 typedef struct {
     size_t                 total;        /* bytes of the body so far */
@@ -33,6 +37,7 @@ typedef struct {
     unsigned               last:1;
     unsigned               wanted:1;     /* the endpoint waits for more */
     unsigned               broken:1;
+    ngx_msec_t             begun;
     u_char                *heap;         /* the buffer, outside the arena */
 } ngx_hm_reader_t;
 
@@ -42,6 +47,7 @@ static size_t  ngx_hm_body_bytes;        /* of all bodies of this worker */
 
 static void ngx_hm_body_start(ngx_http_request_t *r);
 static void ngx_hm_body_event(ngx_http_request_t *r);
+static ngx_uint_t ngx_hm_body_slow(ngx_hm_ctx_t *hm);
 static ngx_int_t ngx_hm_body_take(ngx_hm_ctx_t *hm);
 static ngx_int_t ngx_hm_body_append(ngx_hm_ctx_t *hm, u_char *p, size_t len);
 static void ngx_hm_body_fail(ngx_hm_ctx_t *hm, hm_problem_t p);
@@ -204,6 +210,7 @@ ngx_hm_body_read(ngx_hm_ctx_t *hm)
     cln->handler = ngx_hm_body_free;
     rd->max = ngx_hm_body_max(hm);
     rd->enough = NGX_HM_BODY_PART;
+    rd->begun = ngx_current_msec;
 
     hm->reader = rd;
 
@@ -247,7 +254,7 @@ ngx_hm_body_event(ngx_http_request_t *r)
         return;
     }
 
-    if (r->connection->read->timedout) {
+    if (r->connection->read->timedout || ngx_hm_body_slow(hm)) {
         r->connection->timedout = 1;
         rd->broken = 1;
         ngx_http_finalize_request(r, NGX_HTTP_REQUEST_TIME_OUT);
@@ -291,6 +298,21 @@ ngx_hm_body_event(ngx_http_request_t *r)
 }
 
 
+/* A stream may pause: there it is often we who do not read. */
+static ngx_uint_t
+ngx_hm_body_slow(ngx_hm_ctx_t *hm)
+{
+    ngx_msec_t        spent;
+    ngx_hm_reader_t  *rd;
+
+    rd = hm->reader;
+    spent = ngx_current_msec - rd->begun;
+
+    return !hm->ndjson && spent > NGX_HM_BODY_GRACE
+           && rd->total < (spent - NGX_HM_BODY_GRACE) * NGX_HM_BODY_RATE;
+}
+
+
 /*
  * Moves what nginx has into our buffer, again and again until there is no
  * more now.  NGX_OK: that was all of it; NGX_AGAIN; NGX_ERROR: answered.
@@ -312,6 +334,12 @@ ngx_hm_body_take(ngx_hm_ctx_t *hm)
         if (r->request_body != NULL) {
             for (cl = r->request_body->bufs; cl != NULL; cl = cl->next) {
                 b = cl->buf;
+
+                if (!ngx_buf_in_memory(b) && ngx_buf_size(b) != 0) {
+                    /* another module read it, into a file: not with us */
+                    ngx_hm_body_fail(hm, HM_PROBLEM_TOO_LARGE);
+                    return NGX_ERROR;
+                }
 
                 if (ngx_hm_body_append(hm, b->pos,
                                        (size_t) (b->last - b->pos))

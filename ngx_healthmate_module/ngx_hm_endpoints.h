@@ -35,5 +35,7 @@ extern const ngx_hm_step_pt  ngx_hm_system_version[];
 extern const ngx_hm_step_pt  ngx_hm_system_openapi[];
 extern const ngx_hm_step_pt  ngx_hm_system_docs[];
 extern const ngx_hm_step_pt  ngx_hm_jwks_get[];
+extern const ngx_hm_step_pt  ngx_hm_wellknown_security[];
+extern const ngx_hm_step_pt  ngx_hm_wellknown_password[];
 
 #endif

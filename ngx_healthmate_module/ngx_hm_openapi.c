@@ -772,7 +772,7 @@ ngx_hm_oa_answer(hm_buf_t *b, const ngx_hm_oa_op_t *op, ngx_uint_t status,
 
     hm_buf_lit(b, "}");
 
-    if (status != 204 && status != 304) {
+    if (status != 204 && status != 304 && status != 302) {
         ngx_hm_oa_text(b, ",'content':{");
         ngx_hm_oa_content(b, op->type != NULL ? op->type
                                               : "application/json",

@@ -103,7 +103,11 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
     { NGX_HTTP_GET, "/openapi.json", NULL, "Document", NULL, 200, 0 },
     { NGX_HTTP_GET, "/.well-known/jwks.json", NULL, "KeySet",
       "application/jwk-set+json", 200, NGX_HM_OA_ETAG },
-    { NGX_HTTP_GET, "/docs", NULL, "Text", "text/html", 200, 0 }
+    { NGX_HTTP_GET, "/docs", NULL, "Text", "text/html", 200, 0 },
+    { NGX_HTTP_GET, "/.well-known/security.txt", NULL, "Text", "text/plain",
+      200, 0 },
+    { NGX_HTTP_GET, "/.well-known/change-password", NULL, NULL, NULL, 302,
+      NGX_HM_OA_LOCATION }
 };
 
 #undef API

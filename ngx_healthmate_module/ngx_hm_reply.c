@@ -503,6 +503,7 @@ ngx_hm_problem_handler(ngx_http_request_t *r)
     (void) ngx_http_discard_request_body(r);
 
     hm->problem = hm_problem_of_status((int) status);
+    hm->headers.retry_after = 1;         /* sent where the status has it */
     ngx_hm_guard_problem(hm);
     ngx_hm_reply_problem(hm);
     hm->finished = 1;

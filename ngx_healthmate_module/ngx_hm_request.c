@@ -211,6 +211,13 @@ ngx_hm_gate_host(ngx_hm_ctx_t *hm)
                                        ngx_http_healthmate_module);
     hm->plain = scf->plain;
 
+    if (hm->conf->environment == NGX_HM_PRODUCTION
+        && hm->request->connection->ssl == NULL)
+    {
+        /* a plain listener that does not call itself one */
+        return HM_PROBLEM_MISDIRECTED;
+    }
+
     if (!scf->plain) {
         return HM_PROBLEM_NONE;
     }

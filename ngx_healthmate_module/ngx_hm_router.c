@@ -24,7 +24,7 @@ typedef struct {
 static ngx_hm_pattern_t   ngx_hm_patterns[NGX_HM_ROUTES_MAX];
 
 
-static ngx_uint_t ngx_hm_path_match(ngx_hm_ctx_t *hm, ngx_uint_t i,
+static ngx_uint_t ngx_hm_path_match(hm_str_t path, ngx_uint_t i,
     hm_str_t *id);
 static void ngx_hm_allow(ngx_hm_ctx_t *hm, ngx_uint_t allow);
 static ngx_int_t ngx_hm_unescape(ngx_hm_ctx_t *hm, u_char *p, size_t len,
@@ -101,7 +101,7 @@ ngx_hm_route_find(ngx_hm_ctx_t *hm, ngx_uint_t *allow)
         /* a word that is a path of its own is not an id; such rows lead */
 
         if ((ngx_hm_patterns[i].id && exact)
-            || !ngx_hm_path_match(hm, i, &id))
+            || !ngx_hm_path_match(hm->path, i, &id))
         {
             continue;
         }
@@ -136,8 +136,24 @@ ngx_hm_route_find(ngx_hm_ctx_t *hm, ngx_uint_t *allow)
 }
 
 
+const char *
+ngx_hm_route_pattern(hm_str_t path)
+{
+    hm_str_t    id;
+    ngx_uint_t  i;
+
+    for (i = 0; i < ngx_hm_nroutes; i++) {
+        if (ngx_hm_path_match(path, i, &id)) {
+            return ngx_hm_routes[i].path;
+        }
+    }
+
+    return "";
+}
+
+
 static ngx_uint_t
-ngx_hm_path_match(ngx_hm_ctx_t *hm, ngx_uint_t i, hm_str_t *id)
+ngx_hm_path_match(hm_str_t path, ngx_uint_t i, hm_str_t *id)
 {
     u_char            *p, *end;
     ngx_hm_pattern_t  *pt;
@@ -145,19 +161,19 @@ ngx_hm_path_match(ngx_hm_ctx_t *hm, ngx_uint_t i, hm_str_t *id)
     pt = &ngx_hm_patterns[i];
 
     if (!pt->id) {
-        return hm->path.len == pt->prefix
-               && ngx_memcmp(hm->path.data, ngx_hm_routes[i].path,
+        return path.len == pt->prefix
+               && ngx_memcmp(path.data, ngx_hm_routes[i].path,
                              pt->prefix) == 0;
     }
 
-    if (hm->path.len <= pt->prefix + pt->suffix_len
-        || ngx_memcmp(hm->path.data, ngx_hm_routes[i].path, pt->prefix) != 0)
+    if (path.len <= pt->prefix + pt->suffix_len
+        || ngx_memcmp(path.data, ngx_hm_routes[i].path, pt->prefix) != 0)
     {
         return 0;
     }
 
-    p = hm->path.data + pt->prefix;
-    end = hm->path.data + hm->path.len - pt->suffix_len;
+    p = path.data + pt->prefix;
+    end = path.data + path.len - pt->suffix_len;
 
     if (ngx_memcmp(end, pt->suffix, pt->suffix_len) != 0
         || memchr(p, '/', (size_t) (end - p)) != NULL)

@@ -167,7 +167,15 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
       "The public keys of access tokens" },
 
     { GET, "/docs", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE), NULL,
-      ngx_hm_system_docs, NULL, "System", "The description as a page" }
+      ngx_hm_system_docs, NULL, "System", "The description as a page" },
+
+    { GET, "/.well-known/security.txt", P(NONE), C(NONE), A(READ), OF(NONE),
+      B(NONE), NULL, ngx_hm_wellknown_security, NULL, "System",
+      "Whom to tell of a hole (RFC 9116)" },
+
+    { GET, "/.well-known/change-password", P(NONE), C(NONE), A(READ),
+      OF(NONE), B(NONE), NULL, ngx_hm_wellknown_password, NULL, "System",
+      "Leads to the page where a password is changed" }
 };
 
 

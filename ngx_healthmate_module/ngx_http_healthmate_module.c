@@ -29,7 +29,11 @@ static char *ngx_hm_rate_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_hm_session_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_hm_contact(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_hm_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+static ngx_int_t ngx_hm_preconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_hm_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_hm_init_process(ngx_cycle_t *cycle);
 static void ngx_hm_exit_process(ngx_cycle_t *cycle);
 static void ngx_hm_zone_make(ngx_conf_t *cf, ngx_hm_main_conf_t *mcf);
@@ -141,6 +145,14 @@ static ngx_command_t  ngx_hm_commands[] = {
     { ngx_string("healthmate_session_limit"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE3,
       ngx_hm_session_limit, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+    { ngx_string("healthmate_security_contact"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_hm_contact, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("healthmate_change_password_url"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot, NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_hm_main_conf_t, password_url), NULL },
 
     { ngx_string("healthmate_plain"),
       NGX_HTTP_SRV_CONF|NGX_CONF_FLAG,
@@ -174,8 +186,8 @@ static ngx_command_t  ngx_hm_commands[] = {
 
 
 static ngx_http_module_t  ngx_hm_module_ctx = {
-    ngx_hm_guard_preconfiguration,
-    ngx_hm_guard_postconfiguration,
+    ngx_hm_preconfiguration,
+    ngx_hm_postconfiguration,
     ngx_hm_create_main_conf,
     ngx_hm_init_main_conf,
     ngx_hm_create_srv_conf,
@@ -199,6 +211,22 @@ ngx_module_t  ngx_http_healthmate_module = {
     NULL,                                /* exit master */
     NGX_MODULE_V1_PADDING
 };
+
+
+static ngx_int_t
+ngx_hm_preconfiguration(ngx_conf_t *cf)
+{
+    return ngx_hm_log_names(cf) == NGX_OK
+           ? ngx_hm_guard_preconfiguration(cf) : NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_hm_postconfiguration(ngx_conf_t *cf)
+{
+    return ngx_hm_log_init(cf) == NGX_OK
+           ? ngx_hm_guard_postconfiguration(cf) : NGX_ERROR;
+}
 
 
 static void *
@@ -278,6 +306,10 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
 
     ngx_str_set(&issuer, "healthmate");
     ngx_str_set(&audience, "healthmate-api");
+
+    if (mcf->password_url.len == 0) {
+        ngx_str_set(&mcf->password_url, "/account/password");
+    }
 
     if (mcf->jwt.issuer.len == 0) {
         mcf->jwt.issuer = ngx_hm_hm(issuer);
@@ -737,6 +769,43 @@ ngx_hm_session_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     mcf->idle[role] = idle;
     mcf->absolute[role] = absolute;
+
+    return NGX_CONF_OK;
+}
+
+
+/* healthmate_security_contact URI... */
+static char *
+ngx_hm_contact(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t           *value, *contact;
+    ngx_uint_t           i;
+    ngx_hm_main_conf_t  *mcf = conf;
+
+    value = cf->args->elts;
+
+    if (mcf->contacts == NULL) {
+        mcf->contacts = ngx_array_create(cf->pool, 2, sizeof(ngx_str_t));
+        if (mcf->contacts == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    for (i = 1; i < cf->args->nelts; i++) {
+        if (ngx_strncmp(value[i].data, "mailto:", 7) != 0
+            && ngx_strncmp(value[i].data, "https://", 8) != 0
+            && ngx_strncmp(value[i].data, "tel:", 4) != 0)
+        {
+            return "needs URIs: mailto:, https:// or tel:";
+        }
+
+        contact = ngx_array_push(mcf->contacts);
+        if (contact == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        *contact = value[i];
+    }
 
     return NGX_CONF_OK;
 }

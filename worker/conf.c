@@ -38,6 +38,7 @@ static bool hmw_is_on(const char *value);
 static bool hmw_not_on(const char *value);
 static bool hmw_is_bounded(const char *value);
 static bool hmw_is_port(const char *value);
+static bool hmw_is_open(const char *value);
 static bool hmw_is_outbox(const char *value);
 
 
@@ -57,6 +58,10 @@ static const hmw_refusal_t  hmw_refusals[] = {
 
     { "HEALTHMATE_HTTP_PORT", hmw_is_port,
       "a plain HTTP listener is configured (HEALTHMATE_HTTP_PORT)" },
+
+    { "HEALTHMATE_REGISTER", hmw_is_open,
+      "anybody may register without a verified address "
+      "(HEALTHMATE_REGISTER=open)" },
 
     { "HEALTHMATE_MAIL", hmw_is_outbox,
       "mail goes to a local outbox (HEALTHMATE_MAIL=smtp)" },
@@ -253,6 +258,13 @@ static bool
 hmw_is_bounded(const char *value)
 {
     return value != NULL && strcmp(value, "bounded") == 0;
+}
+
+
+static bool
+hmw_is_open(const char *value)
+{
+    return value != NULL && strcmp(value, "open") == 0;
 }
 
 
