@@ -33,6 +33,7 @@ hm_settings() {
     HM_KEY=$(printf %s "$HM_HOME" | sha256sum | cut -c1-8)
     HM_HTTP_PORT=${HEALTHMATE_HTTP_PORT:-8080}
     HM_HTTPS_PORT=${HEALTHMATE_HTTPS_PORT:-8443}
+    HM_OPERATORS_PORT=${HEALTHMATE_OPERATORS_PORT:-9443}
     HM_BIND=${HEALTHMATE_BIND:-127.0.0.1}
     HM_ENVIRONMENT=${HEALTHMATE_ENVIRONMENT:-local}
     HM_NGINX_WORKERS=${HEALTHMATE_NGINX_WORKERS:-2}
@@ -46,10 +47,14 @@ hm_settings() {
     HM_DEMO=${HEALTHMATE_DEMO:-on}
     HM_MAIL=${HEALTHMATE_MAIL:-outbox}
     HM_PUBLIC_URL=${HEALTHMATE_PUBLIC_URL:-}
+    HM_WAF=${HEALTHMATE_WAF:-off}
+    HM_CONTACT=${HEALTHMATE_SECURITY_CONTACT:-mailto:security@localhost}
     HM_NGINX=${HEALTHMATE_NGINX:-/usr/sbin/nginx}
     HM_BUILD=$HM_ROOT/build
 
-    for _v in "$HM_HTTPS_PORT" "$HM_NGINX_WORKERS" "$HM_WORKERS"; do
+    for _v in "$HM_HTTPS_PORT" "$HM_OPERATORS_PORT" "$HM_NGINX_WORKERS" \
+        "$HM_WORKERS"
+    do
         case $_v in
         ''|*[!0-9]*) die "'$_v' is not a number (ports, worker counts)" ;;
         esac
@@ -57,6 +62,7 @@ hm_settings() {
     hm_one_of HEALTHMATE_LIMITS "$HM_LIMITS" on off
     hm_one_of HEALTHMATE_DEMO "$HM_DEMO" on off
     hm_one_of HEALTHMATE_JWT "$HM_JWT" HS256 ES256 EdDSA
+    hm_one_of HEALTHMATE_WAF "$HM_WAF" on off
     hm_one_of HEALTHMATE_FINGERPRINT "$HM_FINGERPRINT" on optional off
     hm_one_of HEALTHMATE_AUDIT "$HM_AUDIT" strict bounded
     hm_one_of HEALTHMATE_ADMIN_PHI "$HM_ADMIN_PHI" all break_glass
@@ -64,6 +70,9 @@ hm_settings() {
     hm_one_of HEALTHMATE_ENVIRONMENT "$HM_ENVIRONMENT" local production
     case $HM_BIND in
     ''|*[!A-Za-z0-9.:-]*) die "HEALTHMATE_BIND is not an address" ;;
+    esac
+    case $HM_CONTACT in
+    *[!A-Za-z0-9._/+@:-]*) die "HEALTHMATE_SECURITY_CONTACT is no URI" ;;
     esac
     case $HM_HTTP_PORT in
     off) ;;

@@ -2,10 +2,14 @@
 # loopback, has demo accounts and a plain listener; with another address, or
 # in production, each of these is refused by name.
 
-hm_refusals() {
+hm_is_production() {
     case $HM_BIND in
-    127.*|::1|localhost) [ "$HM_ENVIRONMENT" = production ] || return 0 ;;
+    127.*|::1|localhost) [ "$HM_ENVIRONMENT" = production ] ;;
     esac
+}
+
+hm_refusals() {
+    hm_is_production || return 0
     [ "$HM_DEMO" = off ] \
         || echo "demo accounts (HEALTHMATE_DEMO=off)"
     [ "$HM_LIMITS" != off ] \
@@ -17,6 +21,9 @@ hm_refusals() {
         || echo "an audit that is not strict (unset HEALTHMATE_AUDIT)"
     [ "$HM_HTTP_PORT" = off ] \
         || echo "a plain listener (HEALTHMATE_HTTP_PORT=off)"
+    [ "$HM_REGISTER" != open ] \
+        || echo "registration without a verified address" \
+            "(HEALTHMATE_REGISTER=verified or invite)"
     case $HM_MAIL in
     outbox*) echo "mail into an outbox folder (HEALTHMATE_MAIL=smtp)" ;;
     esac

@@ -12,8 +12,19 @@ hm_nginx_config() {
     }
 
     T_USER= T_IPV6= T_PLAIN= T_DEMO= T_ES256= T_EDDSA=
+    T_PRODUCTION= T_WAF= T_UNLIMITED=
     case $HM_JWT in ES256) T_ES256=1 ;; EdDSA) T_EDDSA=1 ;; esac
     export T_ES256 T_EDDSA
+    if hm_is_production; then T_PRODUCTION=1; fi
+    [ "$HM_WAF" = off ] || T_WAF=1
+    [ "$HM_LIMITS" = on ] || T_UNLIMITED=1
+    T_WAF_MODULE=/usr/lib/nginx/modules/ngx_http_modsecurity_module.so
+    T_TICKETS=$HM_SOCK/tickets T_OPERATORS_PORT=$HM_OPERATORS_PORT
+    T_CONF=$HM_STATE/nginx/conf T_SECURITY_CONTACT=$HM_CONTACT
+    # Of acme.conf and ocsp.conf, which are for production.conf.example.
+    T_ACME=$HM_STATE/acme T_ETC=$HM_STATE T_RESOLVER=127.0.0.53
+    export T_PRODUCTION T_WAF T_UNLIMITED T_WAF_MODULE T_TICKETS \
+        T_OPERATORS_PORT T_CONF T_SECURITY_CONTACT T_ACME T_ETC T_RESOLVER
     if hm_is_root; then T_USER="$U_NGINX $G_ALL"; fi
     if grep -q '^00000000000000000000000000000001 ' /proc/net/if_inet6 \
         2>/dev/null

@@ -190,6 +190,15 @@ END
     mv -f "$HM_STATE/env.new" "$HM_STATE/env"
 }
 
+# Where /ready is: in production not for everyone.
+hm_operators_url() {
+    if hm_is_production; then
+        printf 'https://localhost:%s' "$HM_OPERATORS_PORT"
+    else
+        hm_url
+    fi
+}
+
 hm_url() {
     if [ "$HM_HTTP_PORT" = off ]; then
         printf 'https://localhost:%s' "$HM_HTTPS_PORT"
