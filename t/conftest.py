@@ -18,6 +18,8 @@ import hmstack                                                 # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "alerts(regex): log lines this test provokes on purpose")
+    config.addinivalue_line(
+        "markers", "slow: a minute or more; -m 'not slow' leaves it out")
 
 
 def pytest_collection_modifyitems(items):
