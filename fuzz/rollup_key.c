@@ -1,12 +1,13 @@
 /*
- * Fuzz: the texts that steer the worker (unique key, stream entry, Redis
- * address).  Whatever is accepted must be canonical: written back it is the
+ * Fuzz: the texts that steer the worker (unique keys, stream entry, Redis
+ * address, an address that mail goes to).  Whatever is accepted must be canonical: written back it is the
  * same text, so that no two spellings name one bucket.
  */
 
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../worker/mail_text.c"
 #include "../worker/ukey.c"
 
 
@@ -20,6 +21,8 @@ LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     hm_str_t           s;
     hmw_redis_url_t    url;
     hmw_rollup_key_t   key;
+
+    const hmw_template_t  *template;
 
     /* An own block of just this size, so that a byte beyond is seen. */
 
@@ -45,6 +48,27 @@ LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         if (strlen(back) != size || memcmp(back, text, size) != 0) {
             abort();
         }
+    }
+
+    if (hmw_mail_key(&template, id, s) == HM_OK) {
+        snprintf(back, sizeof(back), "mail:%s:%s", template->name, id);
+
+        if (strlen(back) != size || memcmp(back, text, size) != 0) {
+            abort();
+        }
+    }
+
+    if (hmw_request_key(id, s) == HM_OK && strlen(id) != HM_UUID_TEXT) {
+        abort();
+    }
+
+    /* one line, one address */
+
+    if (hmw_mail_address(s) && (memchr(text, '\n', size) != NULL
+                                || memchr(text, '\0', size) != NULL
+                                || memchr(text, '>', size) != NULL))
+    {
+        abort();
     }
 
     if (hmw_entry_id(id, s) == HM_OK && strlen(id) != HM_UUID_TEXT) {

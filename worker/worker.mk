@@ -14,6 +14,8 @@ $(WORKER): $(HMW_OBJ) $(LIB)
 $(BUILD)/unit/rollup_test $(BUILD)/fuzz/rollup_key: worker/stats.c \
 	worker/ukey.c worker/hmw_stats.h worker/hmw_ukey.h
 
+$(BUILD)/fuzz/rollup_key: worker/mail_text.c worker/hmw_mail.h
+
 $(BUILD)/unit/mail_test: worker/mail_text.c worker/mail_conf.c worker/ukey.c \
 	worker/hmw_mail.h worker/hmw_ukey.h
 

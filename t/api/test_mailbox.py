@@ -39,6 +39,13 @@ def gone(stack, token):
     sid = json.loads(b64d(token.split(".")[1]))["sid"]
     assert stack.one("select ended_at is not null from sessions"
                      " where id = '%s'" % sid) == "t"
+    c = stack.client()
+    c.token = token
+    wait(lambda: c.get("/auth/me").status == 401, 2, 0.05, "its refusal")
+    for _ in range(6):                  # by every worker of nginx
+        d = stack.client()
+        d.token = token
+        problem(d.get("/auth/me"), 401, "auth.session_revoked")
 
 
 def aged(stack, c):
