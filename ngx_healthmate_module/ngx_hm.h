@@ -10,7 +10,8 @@
  *   ngx_hm_jwt.c                   the key ring of the configuration
  *   ngx_hm_guard.c                 the gate in front of other locations
  *   ngx_hm_feed.c, _listen.c       revocations, heard from PostgreSQL
- *   ngx_hm_limit.c                 rate classes in shared memory
+ *   ngx_hm_limit.c, _cluster.c     rate classes in shared memory
+ *   ngx_hm_login.c, _device.c      tries at passwords, known devices
  *   ngx_hm_body.c                  bodies, read unbuffered into the arena
  *   ngx_hm_form.c                  small JSON bodies, member by member
  *   ngx_hm_session.c               what every way of logging in ends in
@@ -23,7 +24,7 @@
  *   ngx_hm_kdf.c                   password hashing in a thread pool
  *   ngx_hm_reply.c                 JSON and problem answers
  *   ngx_hm_crud.c                  the engine behind every hm_resource_t
- *   ngx_hm_metrics.c               counters in shared memory
+ *   ngx_hm_metrics.c, _lag.c       counters in shared memory
  *   api/api_*.c                    one file for each endpoint family
  *
  * Lifetime.  ngx_hm_ctx_t is what a request is to us.  It does not live in
@@ -247,12 +248,40 @@ typedef struct {
     hm_str_t                allow;
     hm_str_t                accept_patch;
     hm_str_t                cookie;
+    hm_str_t                device;      /* another cookie */
     hm_str_t                type;        /* default application/json */
     hm_str_t                cache;       /* of what everybody may see */
     ngx_uint_t              retry_after;
     unsigned                replayed:1;
     unsigned                personal:1;
 } ngx_hm_headers_t;
+
+
+/* A try at a password that was taken (ngx_hm_login.c). */
+
+typedef struct {
+    void                   *row;
+    uint64_t                row_key;
+    uint64_t                key;
+    uint64_t                account;
+    uint64_t                until;
+    uint64_t                end;
+    uint32_t                places[2];
+    unsigned char           name[32];
+    unsigned                taken:1;
+    unsigned                of_device:1;
+} ngx_hm_try_t;
+
+
+/* The device cookie of a request (ngx_hm_device.c). */
+
+typedef struct {
+    hm_uuid_t               id;
+    hm_uuid_t               user;
+    uint32_t                version;     /* of the password */
+    unsigned                genuine:1;   /* we made it */
+    unsigned                known:1;     /* and it is the account's */
+} ngx_hm_device_t;
 
 
 struct ngx_hm_ctx_s {
@@ -294,10 +323,13 @@ struct ngx_hm_ctx_s {
     unsigned                body_wait:1; /* waits for more of the body */
     unsigned                feed_ask:1;  /* whether the session is good */
     int64_t                 feed_asked;  /* ms: when that was answered */
+    unsigned                hashing:1;   /* waits for a thread */
     ngx_uint_t              rate_left;
     ngx_uint_t              rate_reset;
     ngx_uint_t              rate_quota;
     ngx_hm_class_t          rate_class;
+    ngx_hm_try_t            tried;
+    ngx_hm_device_t         device;
 
     /* body */
     u_char                 *body_start;
@@ -315,6 +347,7 @@ struct ngx_hm_ctx_s {
     const ngx_hm_step_pt   *back[4];     /* where calls return to */
     ngx_uint_t              nback;
     ngx_event_t             deadline;
+    ngx_msec_t              patience;    /* of this wait; 0: as always */
     ngx_hm_seg_t            seg;
     ngx_hm_audit_t          audit;
 
@@ -398,6 +431,11 @@ struct ngx_hm_main_conf_s {
     ngx_uint_t              window[NGX_HM_CLASS_LAST];
     ngx_array_t            *contacts;    /* ngx_str_t: security.txt */
     ngx_str_t               password_url;
+    ngx_flag_t              cluster;
+    ngx_uint_t              login_tries;     /* of one network or device */
+    time_t                  login_window;
+    ngx_uint_t              ceiling_tries;   /* of all strangers, a device */
+    time_t                  ceiling_window;
     ngx_array_t             stmts;       /* ngx_hm_stmt_t */
     ngx_str_t               openapi;
 };
@@ -562,8 +600,20 @@ ngx_int_t ngx_hm_read_secret(ngx_conf_t *cf, ngx_str_t *path, u_char *out,
     size_t size, size_t *len);
 hm_problem_t ngx_hm_limit(ngx_hm_ctx_t *hm, ngx_hm_class_t rate,
     ngx_uint_t n);
-hm_problem_t ngx_hm_login_try(ngx_hm_ctx_t *hm, const u_char account[32],
-    ngx_uint_t success);
+/* Tries at passwords: taken before hashing. */
+hm_problem_t ngx_hm_try_take(ngx_hm_ctx_t *hm,
+    const unsigned char account[32]);
+void ngx_hm_try_back(ngx_hm_ctx_t *hm);          /* nothing was tried */
+void ngx_hm_try_right(ngx_hm_ctx_t *hm);
+/* The same for who is signed in; success: 0 takes, 1 was right. */
+hm_problem_t ngx_hm_login_try(ngx_hm_ctx_t *hm,
+    const unsigned char account[32], ngx_uint_t success);
+void ngx_hm_device_read(ngx_hm_ctx_t *hm);       /* cookie -> hm->device */
+void ngx_hm_device_judge(ngx_hm_ctx_t *hm, const hm_uuid_t *user,
+    uint32_t password_version, ngx_uint_t ended);
+/* Sets the cookie; the session that is opened carries hm->device.id. */
+ngx_int_t ngx_hm_device_make(ngx_hm_ctx_t *hm, const hm_uuid_t *user,
+    uint32_t password_version);
 ngx_int_t ngx_hm_zone_init(ngx_shm_zone_t *zone, void *data);
 void ngx_hm_zone_attach(ngx_shm_zone_t *zone);
 
@@ -711,6 +761,10 @@ ngx_int_t ngx_hm_redis_start(ngx_hm_main_conf_t *mcf, ngx_log_t *log);
 void ngx_hm_redis_stop(void);
 ngx_uint_t ngx_hm_redis_up(void);
 void ngx_hm_redis_ring(const char *stream, const hm_uuid_t *job);
+ngx_int_t ngx_hm_redis_count(hm_str_t name, ngx_int_t n, uint64_t window,
+    ngx_uint_t of, uint64_t key);
+void ngx_hm_cluster_told(ngx_uint_t of, uint64_t key, int64_t count,
+    int64_t rest);
 
 typedef struct {
     char                    hash[HM_PASSWORD_HASH_MAX];
@@ -768,7 +822,10 @@ typedef enum {
     NGX_HM_M_TOKEN_HITS, NGX_HM_M_TOKEN_MISSES, NGX_HM_M_KEY_LOADS,
     NGX_HM_M_RINGS, NGX_HM_M_RING_LOST, NGX_HM_M_OVERLOADED,
     NGX_HM_M_ABORTED, NGX_HM_M_FEED_EVENTS, NGX_HM_M_FEED_ASKED,
-    NGX_HM_M_FEED_REFUSED, NGX_HM_M_FEED_TAKEN, NGX_HM_M_LAST
+    NGX_HM_M_FEED_REFUSED, NGX_HM_M_FEED_TAKEN,
+    NGX_HM_M_PASSWORDS, NGX_HM_M_LIMITED,
+    NGX_HM_M_TRIES_REFUSED, NGX_HM_M_TRIES_FULL, NGX_HM_M_CLUSTER_COUNTS,
+    NGX_HM_M_CLUSTER_LOST, NGX_HM_M_LAST
 } ngx_hm_metric_t;
 
 void ngx_hm_count(ngx_hm_metric_t m, ngx_uint_t n);
@@ -776,6 +833,9 @@ void ngx_hm_count_request(ngx_hm_ctx_t *hm);
 void ngx_hm_metrics_write(ngx_hm_ctx_t *hm, hm_buf_t *b);
 size_t ngx_hm_metrics_size(void);
 void ngx_hm_metrics_attach(void *shared);
+void ngx_hm_lag_start(void);                     /* work has come */
+void ngx_hm_lag_stop(void);
+void ngx_hm_metrics_lag(uint64_t usec, uint64_t own);
 
 
 /* What a worker process has (ngx_http_healthmate_module.c). */

@@ -2,10 +2,23 @@
  * ngx_hm_kdf: password hashing takes tens of milliseconds and 19 MiB, so it
  * runs in nginx's thread pool.  The thread touches only its own copy of input
  * and output; the task lives in the heap, because a request may be gone when
- * it ends.  The pool's queue is bounded: what does not fit is a 503.
+ * it ends.  The pool's queue is bounded: what does not fit is a 503, and the
+ * try at the password that was taken for it is given back.
+ *
+ * A thread that hashes is nicer than the event loop: on a machine whose
+ * processors are all busy with passwords everybody else's request comes
+ * first.
  */
 
 #include "ngx_hm.h"
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+
+#define NGX_HM_KDF_NICE   10
+
+/* A full queue before us, on processors that have better to do. */
+#define NGX_HM_KDF_WAIT   20000
 
 
 typedef struct {
@@ -48,8 +61,14 @@ ngx_hm_kdf(ngx_hm_ctx_t *hm, ngx_hm_kdf_t *in)
         hm_wipe(job, sizeof(*job));
         ngx_free(task);
         ngx_hm_count(NGX_HM_M_OVERLOADED, 1);
+        ngx_hm_try_back(hm);
         return NGX_BUSY;
     }
+
+    ngx_hm_count(NGX_HM_M_PASSWORDS, 1);
+
+    hm->hashing = 1;
+    hm->patience = NGX_HM_KDF_WAIT;
 
     return NGX_OK;
 }
@@ -60,6 +79,14 @@ ngx_hm_kdf_run(void *data, ngx_log_t *log)
 {
     hm_str_t           password;
     ngx_hm_kdf_job_t  *job = data;
+
+    static __thread int  nice_already;
+
+    if (!nice_already) {
+        nice_already = 1;
+        (void) setpriority(PRIO_PROCESS, (id_t) syscall(SYS_gettid),
+                           NGX_HM_KDF_NICE);
+    }
 
     password.data = job->work.password;
     password.len = job->work.password_len;

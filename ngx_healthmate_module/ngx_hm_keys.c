@@ -35,7 +35,8 @@ static struct {
 
 
 static const char  *ngx_hm_purposes[] = {
-    "etag", "cursor", "refresh", "fingerprint", "jti"
+    "etag", "cursor", "refresh", "fingerprint", "jti", "device",
+    "rate"
 };
 
 #define NGX_HM_NPURPOSES                                                      \

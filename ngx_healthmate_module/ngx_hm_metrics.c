@@ -10,6 +10,7 @@
 #define NGX_HM_SLOTS      16
 #define NGX_HM_BUCKETS    12
 #define NGX_HM_ROUTES     96
+#define NGX_HM_LAGS       9
 
 
 typedef struct {
@@ -19,8 +20,17 @@ typedef struct {
 } ngx_hm_route_metric_t;
 
 
+/* Two of them: the lag of the event loop, and what of it is its own. */
+typedef struct {
+    uint64_t      count;
+    uint64_t      usec;
+    uint64_t      bucket[NGX_HM_LAGS];
+} ngx_hm_lag_metric_t;
+
+
 typedef struct {
     uint64_t                 counter[NGX_HM_M_LAST];
+    ngx_hm_lag_metric_t      lag[2];
     ngx_hm_route_metric_t    route[NGX_HM_ROUTES];
     u_char                   pad[64];
 } ngx_hm_slot_t;
@@ -32,6 +42,11 @@ static ngx_hm_slot_t  *ngx_hm_slots;
 static const uint32_t  ngx_hm_bounds[NGX_HM_BUCKETS] = {
     500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
     1000000, 2500000
+};
+
+
+static const uint32_t  ngx_hm_lag_bounds[NGX_HM_LAGS] = {
+    500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 1000000
 };
 
 
@@ -84,12 +99,25 @@ static const struct {
     [NGX_HM_M_FEED_REFUSED] = { "healthmate_feed_refused_total",
         "Requests refused because of a revocation" },
     [NGX_HM_M_FEED_TAKEN] = { "healthmate_feed_taken_total",
-        "Times a worker began to listen to the feed" }
+        "Times a worker began to listen to the feed" },
+    [NGX_HM_M_PASSWORDS] = { "healthmate_passwords_total",
+        "Passwords hashed or compared with a hash" },
+    [NGX_HM_M_LIMITED] = { "healthmate_rate_limited_total",
+        "Requests refused because their rate class was used up" },
+    [NGX_HM_M_TRIES_REFUSED] = { "healthmate_tries_refused_total",
+        "Tries at a password refused before it was compared" },
+    [NGX_HM_M_TRIES_FULL] = { "healthmate_tries_full_total",
+        "Tries that found no room to be counted; healthmate_zone is small" },
+    [NGX_HM_M_CLUSTER_COUNTS] = { "healthmate_cluster_counts_total",
+        "Counts heard from Redis" },
+    [NGX_HM_M_CLUSTER_LOST] = { "healthmate_cluster_lost_total",
+        "Counts that Redis did not take; they stand on this node alone" }
 };
 
 
 static ngx_hm_slot_t *ngx_hm_slot(void);
 static void ngx_hm_metrics_routes(hm_buf_t *b);
+static void ngx_hm_metrics_lags(hm_buf_t *b);
 static uint64_t ngx_hm_sum(size_t offset);
 
 
@@ -155,6 +183,34 @@ ngx_hm_count_request(ngx_hm_ctx_t *hm)
 }
 
 
+void
+ngx_hm_metrics_lag(uint64_t usec, uint64_t own)
+{
+    uint64_t              v;
+    ngx_uint_t            i, k;
+    ngx_hm_lag_metric_t  *lag;
+
+    if (ngx_hm_slots == NULL) {
+        return;
+    }
+
+    for (k = 0; k < 2; k++) {
+        lag = &ngx_hm_slot()->lag[k];
+        v = k == 0 ? usec : own;
+
+        lag->count++;
+        lag->usec += v;
+
+        for (i = 0; i < NGX_HM_LAGS; i++) {
+            if (v <= ngx_hm_lag_bounds[i]) {
+                lag->bucket[i]++;
+                break;
+            }
+        }
+    }
+}
+
+
 static uint64_t
 ngx_hm_sum(size_t offset)
 {
@@ -188,6 +244,7 @@ ngx_hm_metrics_write(ngx_hm_ctx_t *hm, hm_buf_t *b)
 
     ngx_hm_metrics_routes(b);
     ngx_hm_feed_metrics(b);
+    ngx_hm_metrics_lags(b);
 
     ngx_hm_pg_state(&pg);
 
@@ -280,4 +337,50 @@ ngx_hm_metrics_routes(hm_buf_t *b)
                   "api_request_duration_seconds_sum %.6f\n"
                   "api_request_duration_seconds_count %lu\n",
                   (unsigned long) n, (double) sum / 1e6, (unsigned long) n);
+}
+
+
+static void
+ngx_hm_metrics_lags(hm_buf_t *b)
+{
+    size_t       base;
+    uint64_t     sum;
+    ngx_uint_t   i, k;
+    const char  *name;
+
+    static const char  *const  names[] = {
+        "healthmate_event_loop_lag_seconds",
+        "healthmate_event_loop_stall_seconds"
+    };
+
+    static const char  *const  help[] = {
+        "How late a timer of the event loop ran",
+        "The same without waiting for a processor: above 0.01 is a fault"
+    };
+
+    for (k = 0; k < 2; k++) {
+        base = offsetof(ngx_hm_slot_t, lag) + k * sizeof(ngx_hm_lag_metric_t);
+        name = names[k];
+        sum = 0;
+
+        hm_buf_printf(b, "# HELP %s %s.\n# TYPE %s histogram\n", name,
+                      help[k], name);
+
+        for (i = 0; i < NGX_HM_LAGS; i++) {
+            sum += ngx_hm_sum(base + offsetof(ngx_hm_lag_metric_t, bucket)
+                              + i * sizeof(uint64_t));
+            hm_buf_printf(b, "%s_bucket{le=\"%g\"} %lu\n", name,
+                          ngx_hm_lag_bounds[i] / 1e6, (unsigned long) sum);
+        }
+
+        hm_buf_printf(b, "%s_bucket{le=\"+Inf\"} %lu\n", name,
+                      (unsigned long) ngx_hm_sum(base
+                                + offsetof(ngx_hm_lag_metric_t, count)));
+        hm_buf_printf(b, "%s_sum %.6f\n", name,
+                      (double) ngx_hm_sum(base
+                                + offsetof(ngx_hm_lag_metric_t, usec)) / 1e6);
+        hm_buf_printf(b, "%s_count %lu\n", name,
+                      (unsigned long) ngx_hm_sum(base
+                                + offsetof(ngx_hm_lag_metric_t, count)));
+    }
 }

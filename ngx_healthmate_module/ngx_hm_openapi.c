@@ -82,7 +82,8 @@ static const struct {
     (sizeof(ngx_hm_oa_methods) / sizeof(ngx_hm_oa_methods[0]))
 
 
-static const struct {
+/* What the directives say, by the minute. */
+static struct {
     const char   *name;
     ngx_uint_t    quota;
 } ngx_hm_oa_classes[] = {
@@ -95,8 +96,16 @@ static const struct {
 ngx_int_t
 ngx_hm_openapi_build(ngx_conf_t *cf, ngx_str_t *out)
 {
-    hm_mem_t  mem;
-    hm_buf_t  b;
+    hm_mem_t             mem;
+    hm_buf_t             b;
+    ngx_uint_t           i;
+    ngx_hm_main_conf_t  *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_healthmate_module);
+
+    for (i = 0; i < NGX_HM_CLASS_LAST; i++) {
+        ngx_hm_oa_classes[i].quota = mcf->quota[i] * 60 / mcf->window[i];
+    }
 
     mem.alloc = ngx_hm_oa_alloc;
     mem.ctx = cf->temp_pool;

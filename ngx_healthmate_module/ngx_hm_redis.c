@@ -1,11 +1,14 @@
 /*
- * ngx_hm_redis: the doorbell.
+ * ngx_hm_redis: the doorbell, and the counters several nodes share.
  *
  * A job is a row in PostgreSQL; the stream only carries its id, so that a
  * worker wakes at once.  Commands are written in one go at the end of the
  * event-loop turn and never waited for; what cannot be sent is dropped and
  * counted, and the worker's relay rings again.  hiredis formats and parses;
  * the socket is ours.
+ *
+ * Answers come in the order of the commands: a ring remembers who wants
+ * which.  Only counters (ngx_hm_cluster.c) want any.
  */
 
 #include "ngx_hm.h"
@@ -14,6 +17,18 @@
 
 #define NGX_HM_REDIS_BUF     (256 * 1024)
 #define NGX_HM_REDIS_RETRY   500
+#define NGX_HM_REDIS_ASKED   8192        /* commands without an answer yet */
+
+
+typedef enum {
+    NGX_HM_ASK_NOTHING = 0, NGX_HM_ASK_COUNT, NGX_HM_ASK_REST
+} ngx_hm_ask_t;
+
+typedef struct {
+    uint64_t              key;
+    ngx_hm_ask_t          ask;
+    ngx_uint_t            of;
+} ngx_hm_asked_t;
 
 
 static struct {
@@ -26,6 +41,10 @@ static struct {
     u_char               *buf;
     size_t                len;
     size_t                sent;
+    ngx_hm_asked_t       *asked;
+    ngx_uint_t            first;
+    ngx_uint_t            nasked;
+    int64_t               count;         /* until its rest is known */
     ngx_uint_t            up;
     ngx_uint_t            told;
     ngx_uint_t            stopped;
@@ -38,7 +57,8 @@ static void ngx_hm_redis_timer(ngx_event_t *ev);
 static void ngx_hm_redis_read(ngx_event_t *ev);
 static void ngx_hm_redis_write(ngx_event_t *ev);
 static ngx_int_t ngx_hm_redis_command(int argc, const char **argv,
-    const size_t *len);
+    const size_t *len, const ngx_hm_asked_t *asked);
+static void ngx_hm_redis_answer(redisReply *reply);
 
 
 ngx_int_t
@@ -54,7 +74,9 @@ ngx_hm_redis_start(ngx_hm_main_conf_t *mcf, ngx_log_t *log)
     }
 
     ngx_hm_rd.buf = ngx_alloc(NGX_HM_REDIS_BUF, log);
-    if (ngx_hm_rd.buf == NULL) {
+    ngx_hm_rd.asked = ngx_alloc(NGX_HM_REDIS_ASKED * sizeof(ngx_hm_asked_t),
+                                log);
+    if (ngx_hm_rd.buf == NULL || ngx_hm_rd.asked == NULL) {
         return NGX_ERROR;
     }
 
@@ -112,7 +134,7 @@ ngx_hm_redis_ring(const char *stream, const hm_uuid_t *job)
     argv[3] = "id";    len[3] = 2;
     argv[4] = id;      len[4] = HM_UUID_TEXT;
 
-    if (ngx_hm_redis_command(5, argv, len) != NGX_OK) {
+    if (ngx_hm_redis_command(5, argv, len, NULL) != NGX_OK) {
         ngx_hm_count(NGX_HM_M_RING_LOST, 1);
         return;
     }
@@ -121,11 +143,70 @@ ngx_hm_redis_ring(const char *stream, const hm_uuid_t *job)
 }
 
 
-static ngx_int_t
-ngx_hm_redis_command(int argc, const char **argv, const size_t *len)
+/*
+ * Adds n to a counter (0: forgets it) that lives for the window from its
+ * first; ngx_hm_cluster_told() hears what it is then.
+ */
+ngx_int_t
+ngx_hm_redis_count(hm_str_t name, ngx_int_t n, uint64_t window,
+    ngx_uint_t of, uint64_t key)
 {
-    int    n;
-    char  *cmd;
+    char             num[24];
+    const char      *argv[4];
+    size_t           len[4];
+    ngx_hm_asked_t   asked;
+
+    if (!ngx_hm_rd.up || ngx_hm_rd.nasked + 3 > NGX_HM_REDIS_ASKED
+        || ngx_hm_rd.len + 512 > NGX_HM_REDIS_BUF)
+    {
+        return NGX_BUSY;
+    }
+
+    argv[1] = (char *) name.data;
+    len[1] = name.len;
+
+    if (n == 0) {
+        argv[0] = "DEL";  len[0] = 3;
+        return ngx_hm_redis_command(2, argv, len, NULL);
+    }
+
+    asked.key = key;
+    asked.of = of;
+    asked.ask = NGX_HM_ASK_COUNT;
+
+    argv[0] = "INCRBY";  len[0] = 6;
+    argv[2] = num;
+    len[2] = (size_t) snprintf(num, sizeof(num), "%ld", (long) n);
+
+    if (ngx_hm_redis_command(3, argv, len, &asked) != NGX_OK) {
+        return NGX_BUSY;
+    }
+
+    argv[0] = "PEXPIRE";  len[0] = 7;
+    len[2] = (size_t) snprintf(num, sizeof(num), "%lu",
+                               (unsigned long) window);
+    argv[3] = "NX";  len[3] = 2;
+
+    (void) ngx_hm_redis_command(4, argv, len, NULL);
+
+    argv[0] = "PTTL";  len[0] = 4;
+    asked.ask = NGX_HM_ASK_REST;
+
+    return ngx_hm_redis_command(2, argv, len, &asked);
+}
+
+
+static ngx_int_t
+ngx_hm_redis_command(int argc, const char **argv, const size_t *len,
+    const ngx_hm_asked_t *asked)
+{
+    int              n;
+    char            *cmd;
+    ngx_hm_asked_t  *a;
+
+    if (ngx_hm_rd.nasked == NGX_HM_REDIS_ASKED) {
+        return NGX_BUSY;
+    }
 
     n = redisFormatCommandArgv(&cmd, argc, argv, len);
     if (n < 0) {
@@ -140,6 +221,14 @@ ngx_hm_redis_command(int argc, const char **argv, const size_t *len)
     ngx_memcpy(ngx_hm_rd.buf + ngx_hm_rd.len, cmd, (size_t) n);
     ngx_hm_rd.len += (size_t) n;
     free(cmd);
+
+    a = &ngx_hm_rd.asked[(ngx_hm_rd.first + ngx_hm_rd.nasked++)
+                         % NGX_HM_REDIS_ASKED];
+    a->ask = NGX_HM_ASK_NOTHING;
+
+    if (asked != NULL) {
+        *a = *asked;
+    }
 
     if (!ngx_hm_rd.flush.posted) {
         ngx_post_event(&ngx_hm_rd.flush, &ngx_posted_events);
@@ -203,6 +292,7 @@ ngx_hm_redis_connect(void)
 
     ngx_hm_rd.len = 0;
     ngx_hm_rd.sent = 0;
+    ngx_hm_rd.nasked = 0;
     ngx_hm_rd.up = 1;
 
     if (ngx_hm_rd.told) {
@@ -219,7 +309,7 @@ ngx_hm_redis_connect(void)
         argv[2] = (char *) ngx_hm_rd.conf->redis_password.data;
         len[2] = ngx_hm_rd.conf->redis_password.len;
 
-        (void) ngx_hm_redis_command(3, argv, len);
+        (void) ngx_hm_redis_command(3, argv, len, NULL);
     }
 }
 
@@ -336,19 +426,49 @@ ngx_hm_redis_read(ngx_event_t *ev)
             return;
         }
 
-        if (((redisReply *) reply)->type == REDIS_REPLY_ERROR) {
-            ngx_hm_count(NGX_HM_M_RING_LOST, 1);
+        ngx_hm_redis_answer(reply);
+        freeReplyObject(reply);
+    }
+}
 
-            if (!ngx_hm_rd.told) {
-                ngx_hm_rd.told = 1;
-                ngx_log_error(NGX_LOG_ERR, ngx_hm_rd.log, 0,
-                              "healthmate: redis refuses: %*s",
-                              (size_t) ngx_min(80,
-                                        ((redisReply *) reply)->len),
-                              ((redisReply *) reply)->str);
-            }
+
+static void
+ngx_hm_redis_answer(redisReply *reply)
+{
+    ngx_hm_asked_t  asked;
+
+    ngx_memzero(&asked, sizeof(asked));
+
+    if (ngx_hm_rd.nasked != 0) {
+        asked = ngx_hm_rd.asked[ngx_hm_rd.first];
+        ngx_hm_rd.first = (ngx_hm_rd.first + 1) % NGX_HM_REDIS_ASKED;
+        ngx_hm_rd.nasked--;
+    }
+
+    if (reply->type == REDIS_REPLY_ERROR) {
+        ngx_hm_count(asked.ask == NGX_HM_ASK_NOTHING ? NGX_HM_M_RING_LOST
+                                                     : NGX_HM_M_CLUSTER_LOST,
+                     1);
+        ngx_hm_rd.count = 0;
+
+        if (!ngx_hm_rd.told) {
+            ngx_hm_rd.told = 1;
+            ngx_log_error(NGX_LOG_ERR, ngx_hm_rd.log, 0,
+                          "healthmate: redis refuses: %*s",
+                          (size_t) ngx_min(80, reply->len), reply->str);
         }
 
-        freeReplyObject(reply);
+        return;
+    }
+
+    if (asked.ask == NGX_HM_ASK_COUNT) {
+        ngx_hm_rd.count = reply->type == REDIS_REPLY_INTEGER
+                          ? reply->integer : 0;
+
+    } else if (asked.ask == NGX_HM_ASK_REST
+               && reply->type == REDIS_REPLY_INTEGER)
+    {
+        ngx_hm_cluster_told(asked.of, asked.key, ngx_hm_rd.count,
+                            reply->integer);
     }
 }

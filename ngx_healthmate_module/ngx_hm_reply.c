@@ -52,6 +52,7 @@ ngx_hm_reply_problem(ngx_hm_ctx_t *hm)
     hm->headers.etag = hm_null_str;
     hm->headers.location = hm_null_str;
     hm->headers.cookie = hm_null_str;
+    hm->headers.device = hm_null_str;
     hm->headers.replayed = 0;
 
     hm_problem_json(&hm->out, hm->problem, hm->detail, hm->path,
@@ -179,8 +180,19 @@ ngx_hm_common_headers(ngx_hm_ctx_t *hm)
         rc |= ngx_hm_add_header(r, "Set-Cookie", hm->headers.cookie);
     }
 
+    if (hm->headers.device.len != 0) {
+        rc |= ngx_hm_add_header(r, "Set-Cookie", hm->headers.device);
+    }
+
     if (hm->headers.replayed) {
         rc |= ngx_hm_add_header(r, "Idempotent-Replayed", HM_STR("true"));
+    }
+
+    if (hm->headers.retry_after == 0
+        && (hm->status == NGX_HTTP_TOO_MANY_REQUESTS
+            || hm->status == NGX_HTTP_SERVICE_UNAVAILABLE))
+    {
+        hm->headers.retry_after = 1;     /* these two never come without */
     }
 
     if (hm->headers.retry_after != 0

@@ -21,6 +21,7 @@
 
 
 static hm_problem_t ngx_hm_gate(ngx_hm_ctx_t *hm);
+static hm_problem_t ngx_hm_gate_nowhere(ngx_hm_ctx_t *hm, hm_problem_t p);
 static hm_problem_t ngx_hm_gate_subject(ngx_hm_ctx_t *hm);
 static hm_problem_t ngx_hm_gate_query(ngx_hm_ctx_t *hm);
 static ngx_uint_t ngx_hm_query_known(const char *list, hm_str_t name);
@@ -114,7 +115,7 @@ static hm_problem_t
 ngx_hm_gate(ngx_hm_ctx_t *hm)
 {
     ngx_uint_t    allow;
-    hm_problem_t  p;
+    hm_problem_t  p, limited;
 
     allow = 0;
 
@@ -134,20 +135,10 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
 
     case NGX_HM_NO_PATH:
         /* a caller with a valid token is recorded, see the exit */
-        if (ngx_strncmp(hm->path.data, "/api/v1/",
-                        ngx_min(hm->path.len, 8)) == 0
-            && ngx_hm_authenticate(hm) == HM_PROBLEM_NONE)
-        {
-            p = ngx_hm_limit(hm, NGX_HM_CLASS_DEFAULT, 1);
-            if (p != HM_PROBLEM_NONE) {
-                return p;
-            }
-        }
-
-        return HM_PROBLEM_NOT_FOUND;
+        return ngx_hm_gate_nowhere(hm, HM_PROBLEM_NOT_FOUND);
 
     case NGX_HM_NO_METHOD:
-        return HM_PROBLEM_METHOD_NOT_ALLOWED;
+        return ngx_hm_gate_nowhere(hm, HM_PROBLEM_METHOD_NOT_ALLOWED);
 
     case NGX_HM_OPTIONS_:
         hm->step = ngx_hm_options_steps;
@@ -160,20 +151,23 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
 
     hm->step = hm->route->steps;
 
-    if (hm->route->perm != HM_PERM_NONE) {
-        p = ngx_hm_authenticate(hm);
-        if (p != HM_PROBLEM_NONE) {
-            return p;
+    p = hm->route->perm != HM_PERM_NONE ? ngx_hm_authenticate(hm)
+                                        : HM_PROBLEM_NONE;
+
+    /*
+     * Before anything that a refusal would record.  Whoever shows no token,
+     * or none that is good, is counted by address.
+     */
+
+    if (hm->route->rate != NGX_HM_CLASS_NONE) {
+        limited = ngx_hm_limit(hm, hm->route->rate, 1);
+        if (limited != HM_PROBLEM_NONE) {
+            return limited;
         }
     }
 
-    /* before anything that a refusal would record */
-
-    if (hm->route->rate != NGX_HM_CLASS_NONE) {
-        p = ngx_hm_limit(hm, hm->route->rate, 1);
-        if (p != HM_PROBLEM_NONE) {
-            return p;
-        }
+    if (p != HM_PROBLEM_NONE) {
+        return p;
     }
 
     p = ngx_hm_gate_query(hm);
@@ -194,6 +188,26 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
     }
 
     return ngx_hm_body_check(hm);
+}
+
+
+/* No such route: counted as any request to the API is. */
+static hm_problem_t
+ngx_hm_gate_nowhere(ngx_hm_ctx_t *hm, hm_problem_t p)
+{
+    hm_problem_t  limited;
+
+    if (hm->path.len < 8
+        || ngx_memcmp(hm->path.data, "/api/v1/", 8) != 0)
+    {
+        return p;
+    }
+
+    (void) ngx_hm_authenticate(hm);
+
+    limited = ngx_hm_limit(hm, NGX_HM_CLASS_DEFAULT, 1);
+
+    return limited != HM_PROBLEM_NONE ? limited : p;
 }
 
 
@@ -445,6 +459,8 @@ ngx_hm_ctx_create(ngx_http_request_t *r)
     }
 
     ngx_memzero(hm, offsetof(ngx_hm_ctx_t, arena));
+
+    ngx_hm_lag_start();
 
     hm->request = r;
     hm->conf = ngx_http_get_module_main_conf(r, ngx_http_healthmate_module);

@@ -116,6 +116,7 @@ ngx_hm_session_send(ngx_hm_ctx_t *hm)
     }
 
     ngx_hm_seg_i32(hm, &hm->seg, s->amr);
+    ngx_hm_seg_uuid_or_null(&hm->seg, &hm->device.id);
 
     return ngx_hm_seg_wait(hm);
 }

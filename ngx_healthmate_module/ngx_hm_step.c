@@ -109,7 +109,9 @@ ngx_hm_wait(ngx_hm_ctx_t *hm)
     hm->deadline.handler = ngx_hm_deadline;
     hm->deadline.data = hm;
     hm->deadline.log = ngx_hm_worker.log;
-    ngx_add_timer(&hm->deadline, hm->conf->database_timeout);
+    hm->patience = hm->patience != 0 ? hm->patience
+                                     : hm->conf->database_timeout;
+    ngx_add_timer(&hm->deadline, hm->patience);
 
     if (!hm->watching && hm->body_done) {
         hm->watching = 1;
@@ -139,6 +141,8 @@ ngx_hm_resume(ngx_hm_ctx_t *hm)
     if (r != NULL && hm->waiting) {
         hm->waiting = 0;
         hm->body_wait = 0;
+        hm->patience = 0;
+        hm->hashing = 0;
 
         if (hm->deadline.timer_set) {
             ngx_del_timer(&hm->deadline);
@@ -211,8 +215,9 @@ ngx_hm_deadline(ngx_event_t *ev)
     /* not the connection's log: nginx would add the request line to it */
 
     ngx_log_error(NGX_LOG_ERR, ngx_hm_worker.log, 0,
-                  "healthmate: no answer from the database in %M ms",
-                  hm->conf->database_timeout);
+                  "healthmate: no answer from %s in %M ms",
+                  hm->hashing ? "the queue of hashes" : "the database",
+                  hm->patience);
 
     /*
      * The operation goes on and keeps the context; its end will find that

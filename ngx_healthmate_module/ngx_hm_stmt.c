@@ -70,7 +70,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
      * 6 date_of_birth 7 now 8 wrapped_dek 9 commitment 10 kek_version
      * 11 wrapped index key 12 session 13 client 14 fingerprint 15 expires
      * 16.. consents text[], consent ids uuid[]
-     * 18 shard 19 seq 20 role 21 origin
+     * 18 shard 19 seq 20 role 21 origin 22 device
      */
     [NGX_HM_SQL_REGISTER] = { "register",
         "with u as (insert into users (id, email, email_index,"
@@ -92,9 +92,10 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " from u),"
         " s as (insert into sessions (id, user_id, role, client,"
         " fingerprint, auth_time, expires_at, dek_version, created_at,"
-        " last_used_at, updated_at) select $12::uuid, u.id, 'patient',"
-        " $13::bytea, $14::bool, $7::timestamptz, $15::timestamptz, 1,"
-        " $7::timestamptz, $7::timestamptz, $7::timestamptz from u),"
+        " last_used_at, updated_at, device_id) select $12::uuid, u.id,"
+        " 'patient', $13::bytea, $14::bool, $7::timestamptz,"
+        " $15::timestamptz, 1, $7::timestamptz, $7::timestamptz,"
+        " $7::timestamptz, $22::uuid from u),"
         " c as (insert into consents (id, user_id, purpose, granted,"
         " created_at) select r.id, u.id, r.purpose, true, $7::timestamptz"
         " from u, unnest($16::text[], $17::uuid[]) as r(purpose, id)),"
@@ -107,17 +108,20 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " $21::bytea)"
         " select (select id from u),"
         " (select hm_mail(u.id, 'verify') from u)",
-        NGX_HM_ON(SOLO), 21 },
+        NGX_HM_ON(SOLO), 22 },
 
+    /* one row always; 1 email_index 2, 3 account and id of the device */
     [NGX_HM_SQL_LOGIN_LOOKUP] = { "login_lookup",
-        "select id, password_hash, role, is_active, $1::bytea,"
-        " ('totp' = any (mfa))::int4 * 2 + ('passkey' = any (mfa))::int4 * 4"
-        " from hm_login_lookup($1::bytea)",
-        NGX_HM_ON(READ), 1 },
+        "select l.id, l.password_hash, l.role, l.is_active, $1::bytea,"
+        " ('totp' = any (l.mfa))::int4 * 2"
+        " + ('passkey' = any (l.mfa))::int4 * 4, l.password_version, d.ended"
+        " from (select coalesce(hm_device_ended($2::uuid, $3::uuid), false))"
+        " as d(ended) left join hm_login_lookup($1::bytea) l on true",
+        NGX_HM_ON(READ), 3 },
 
     /*
      * 1 user 2 now 3 session 4 client 5 fingerprint 6 expires
-     * 7 dek_version 8 shard 9 seq 10 role 11 origin 12 amr
+     * 7 dek_version 8 shard 9 seq 10 role 11 origin 12 amr 13 device
      */
     [NGX_HM_SQL_LOGIN] = { "login",
         "with u as (update users set last_login_at = $2::timestamptz"
@@ -127,10 +131,11 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " dek_version, version),"
         " s as (insert into sessions (id, user_id, role, client,"
         " fingerprint, amr, auth_time, expires_at, dek_version, created_at,"
-        " last_used_at, updated_at) select $3::uuid, u.id, u.role,"
+        " last_used_at, updated_at, device_id) select $3::uuid, u.id, u.role,"
         " $4::bytea, $5::bool, " NGX_HM_SQL_AMR("$12") ","
         " $2::timestamptz, $6::timestamptz, $7::int4,"
-        " $2::timestamptz, $2::timestamptz, $2::timestamptz from u),"
+        " $2::timestamptz, $2::timestamptz, $2::timestamptz, $13::uuid"
+        " from u),"
         " a as (insert into audit_logs (shard, seq, at, action, resource,"
         " outcome, actor_role, purpose, actor, session, user_id, first_id,"
         " items, origin) select $8::uuid, $9::int8, $2::timestamptz, 6, 3,"
@@ -138,7 +143,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " $10::int2, 1, $1::uuid, $3::uuid, $1::uuid, $3::uuid, 1,"
         " $11::bytea)"
         " select * from u",
-        NGX_HM_ON(SOLO), 12 },
+        NGX_HM_ON(SOLO), 13 },
 
     [NGX_HM_SQL_ME] = { "me",
         "select id, email, email_verified_at, full_name, role, is_active,"

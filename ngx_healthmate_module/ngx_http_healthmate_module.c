@@ -31,6 +31,10 @@ static char *ngx_hm_session_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_hm_contact(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_hm_login_limit(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_int_t ngx_hm_number_in_time(ngx_conf_t *cf, ngx_uint_t *n,
+    time_t *time);
 static char *ngx_hm_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static ngx_int_t ngx_hm_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_hm_postconfiguration(ngx_conf_t *cf);
@@ -153,6 +157,20 @@ static ngx_command_t  ngx_hm_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot, NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_hm_main_conf_t, password_url), NULL },
+    { ngx_string("healthmate_rate_limit_cluster"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot, NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_hm_main_conf_t, cluster), NULL },
+
+    { ngx_string("healthmate_login_limit"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
+      ngx_hm_login_limit, NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_hm_main_conf_t, login_tries), NULL },
+
+    { ngx_string("healthmate_login_ceiling"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
+      ngx_hm_login_limit, NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_hm_main_conf_t, ceiling_tries), NULL },
 
     { ngx_string("healthmate_plain"),
       NGX_HTTP_SRV_CONF|NGX_CONF_FLAG,
@@ -254,6 +272,11 @@ ngx_hm_create_main_conf(ngx_conf_t *cf)
     mcf->limits = NGX_CONF_UNSET;
     mcf->demo = NGX_CONF_UNSET;
     mcf->jwks = NGX_CONF_UNSET;
+    mcf->cluster = NGX_CONF_UNSET;
+    mcf->login_tries = NGX_CONF_UNSET_UINT;
+    mcf->login_window = NGX_CONF_UNSET;
+    mcf->ceiling_tries = NGX_CONF_UNSET_UINT;
+    mcf->ceiling_window = NGX_CONF_UNSET;
 
     for (i = 0; i < NGX_HM_CLASS_LAST; i++) {
         mcf->quota[i] = NGX_CONF_UNSET_UINT;
@@ -297,6 +320,11 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_value(mcf->limits, 1);
     ngx_conf_init_value(mcf->demo, 0);
     ngx_conf_init_value(mcf->jwks, 0);
+    ngx_conf_init_value(mcf->cluster, 0);
+    ngx_conf_init_uint_value(mcf->login_tries, 5);
+    ngx_conf_init_value(mcf->login_window, 300);
+    ngx_conf_init_uint_value(mcf->ceiling_tries, 100);
+    ngx_conf_init_value(mcf->ceiling_window, 86400);
 
     for (i = 0; i < NGX_HM_CLASS_LAST; i++) {
         ngx_conf_init_uint_value(mcf->quota[i], quotas[i]);
@@ -365,6 +393,13 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
 
     mcf->thread_pool = ngx_thread_pool_add(cf, &mcf->pool_name);
     if (mcf->thread_pool == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (mcf->cluster && mcf->redis_path.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "healthmate_rate_limit_cluster also needs "
+                           "healthmate_redis");
         return NGX_CONF_ERROR;
     }
 
@@ -687,11 +722,37 @@ ngx_hm_read_secret(ngx_conf_t *cf, ngx_str_t *path, u_char *out, size_t size,
 }
 
 
+/* N TIME at the end of a directive: both above 0, no more than a day. */
+static ngx_int_t
+ngx_hm_number_in_time(ngx_conf_t *cf, ngx_uint_t *n, time_t *time)
+{
+    ngx_int_t   number, seconds;
+    ngx_str_t  *value;
+
+    value = (ngx_str_t *) cf->args->elts + cf->args->nelts - 2;
+
+    number = ngx_atoi(value[0].data, value[0].len);
+    seconds = ngx_parse_time(&value[1], 1);
+
+    if (number < 1 || number > INT32_MAX || seconds < 1 || seconds > 86400) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V %V\": a number and a time of 1s to 1d are "
+                           "needed", &value[0], &value[1]);
+        return NGX_ERROR;
+    }
+
+    *n = (ngx_uint_t) number;
+    *time = (time_t) seconds;
+
+    return NGX_OK;
+}
+
+
 /* healthmate_rate_limit CLASS N TIME */
 static char *
 ngx_hm_rate_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_int_t            n, window;
+    time_t               window;
     ngx_str_t           *value;
     ngx_uint_t           i;
     ngx_hm_main_conf_t  *mcf = conf;
@@ -718,16 +779,14 @@ ngx_hm_rate_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    n = ngx_atoi(value[2].data, value[2].len);
-    window = ngx_parse_time(&value[3], 1);
-
-    if (n == NGX_ERROR || n == 0 || window == (ngx_int_t) NGX_ERROR
-        || window == 0)
-    {
-        return "needs a number of requests and a time, both above 0";
+    if (mcf->quota[i] != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
     }
 
-    mcf->quota[i] = (ngx_uint_t) n;
+    if (ngx_hm_number_in_time(cf, &mcf->quota[i], &window) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     mcf->window[i] = (ngx_uint_t) window;
 
     return NGX_CONF_OK;
@@ -808,6 +867,30 @@ ngx_hm_contact(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* healthmate_login_limit N TIME, healthmate_login_ceiling N TIME */
+static char *
+ngx_hm_login_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_hm_main_conf_t  *mcf = conf;
+
+    if (*(ngx_uint_t *) ((u_char *) conf + cmd->offset)
+        != NGX_CONF_UNSET_UINT)
+    {
+        return "is duplicate";
+    }
+
+    if (cmd->offset == offsetof(ngx_hm_main_conf_t, login_tries)) {
+        return ngx_hm_number_in_time(cf, &mcf->login_tries,
+                                     &mcf->login_window) == NGX_OK
+               ? NGX_CONF_OK : NGX_CONF_ERROR;
+    }
+
+    return ngx_hm_number_in_time(cf, &mcf->ceiling_tries,
+                                 &mcf->ceiling_window) == NGX_OK
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 
@@ -901,6 +984,7 @@ ngx_hm_exit_process(ngx_cycle_t *cycle)
     }
 
     ngx_hm_feed_stop();
+    ngx_hm_lag_stop();
     ngx_hm_pg_stop();
     ngx_hm_redis_stop();
     ngx_hm_ctx_exit();

@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(
     os.path.abspath(__file__)), "lib"))
 
 import hmhttp                                                  # noqa: E402
+import hmlimits                                                # noqa: E402
 import hmstack                                                 # noqa: E402
 
 
@@ -53,6 +54,17 @@ def stack():
         raise
     yield s
     s.stop()
+
+
+@pytest.fixture(scope="session")
+def limited():
+    """Another stack, with limits on."""
+    s = hmlimits.Limited()
+    try:
+        s.start()
+        yield s
+    finally:
+        s.stop()
 
 
 @pytest.fixture(autouse=True)

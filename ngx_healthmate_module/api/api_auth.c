@@ -31,6 +31,7 @@ typedef struct {
     hm_str_t          full_name;
     hm_str_t          date_of_birth;
     hm_role_t         role;
+    uint32_t          password_version;
     unsigned          enrolled;          /* second factors: HM_AMR_* */
     hm_user_keys_t   *keys;              /* of a new account */
     u_char           *wrapped;           /* DEK, index key, commitment */
@@ -368,7 +369,8 @@ auth_register_send(ngx_hm_ctx_t *hm)
         || ngx_hm_session_begin(hm, &auth->user, auth->role, HM_AMR_PWD,
                                 auth->fingerprint) == NULL
         || ngx_hm_session_client(hm, auth->keys->dek[0], 1, &client)
-           != NGX_OK)
+           != NGX_OK
+        || ngx_hm_device_make(hm, &auth->user, 1) != NGX_OK)
     {
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
@@ -416,6 +418,8 @@ auth_register_send(ngx_hm_ctx_t *hm)
     if (ngx_hm_session_audit(hm) != NGX_OK) {
         return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
     }
+
+    ngx_hm_seg_uuid_or_null(&hm->seg, &hm->device.id);
 
     return ngx_hm_seg_wait(hm);
 }
@@ -538,7 +542,6 @@ auth_login_read(ngx_hm_ctx_t *hm)
 {
     auth_t        *auth;
     hm_str_t       password;
-    hm_problem_t   p;
 
     auth = ngx_hm_pcalloc(hm, sizeof(auth_t));
     if (auth == NULL) {
@@ -583,9 +586,9 @@ auth_login_read(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_UNAVAILABLE);
     }
 
-    p = ngx_hm_login_try(hm, auth->email_index, 0);
+    ngx_hm_device_read(hm);
 
-    return p == HM_PROBLEM_NONE ? NGX_HM_NEXT : ngx_hm_fail(hm, p);
+    return NGX_HM_NEXT;
 }
 
 
@@ -596,12 +599,18 @@ auth_login_look(ngx_hm_ctx_t *hm)
 
     ngx_hm_seg_start(hm, NGX_HM_LANE_READ, NGX_HM_SQL_LOGIN_LOOKUP);
     ngx_hm_seg_add(&hm->seg, auth->email_index, 32);
+    ngx_hm_seg_uuid_or_null(&hm->seg, &hm->device.user);
+    ngx_hm_seg_uuid_or_null(&hm->seg, &hm->device.id);
 
     return ngx_hm_seg_wait(hm);
 }
 
 
-/* id, password_hash, role, is_active, the index asked for, factors */
+/*
+ * One row, whether or not there is such an account: id, password_hash, role,
+ * is_active, the index asked for, factors, password_version, and whether the
+ * trust in the device has ended.  The try is taken before the hash.
+ */
 static ngx_hm_rc_t
 auth_login_verify(ngx_hm_ctx_t *hm)
 {
@@ -618,7 +627,7 @@ auth_login_verify(ngx_hm_ctx_t *hm)
     r = hm->seg.res;
     auth->kdf.verify = 1;
 
-    if (PQntuples(r) == 1) {
+    if (!PQgetisnull(r, 0, 0)) {
         asked = hm_row_str(r, 0, 4);
 
         if (asked.len != 32 || !hm_equal_ct(asked.data, auth->email_index,
@@ -631,7 +640,11 @@ auth_login_verify(ngx_hm_ctx_t *hm)
         auth->role = hm_role_of(hm_row_str(r, 0, 2));
         auth->active = hm_row_bool(r, 0, 3);
         auth->enrolled = hm_row_u32(r, 0, 5);
+        auth->password_version = hm_row_u32(r, 0, 6);
         auth->known = 1;
+
+        ngx_hm_device_judge(hm, &auth->user, auth->password_version,
+                            hm_row_bool(r, 0, 7));
 
         hash = hm_row_str(r, 0, 1);
 
@@ -644,7 +657,10 @@ auth_login_verify(ngx_hm_ctx_t *hm)
         auth->kdf.dummy = 1;
     }
 
-    return auth_register_hash(hm);
+    p = ngx_hm_try_take(hm, auth->email_index);
+
+    return p == HM_PROBLEM_NONE ? auth_register_hash(hm)
+                                : ngx_hm_fail(hm, p);
 }
 
 
@@ -661,10 +677,12 @@ auth_login_verified(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
     }
 
-    (void) ngx_hm_login_try(hm, auth->email_index, 1);
+    ngx_hm_try_right(hm);
 
     if (ngx_hm_session_begin(hm, &auth->user, auth->role, HM_AMR_PWD,
-                             auth->fingerprint) == NULL)
+                             auth->fingerprint) == NULL
+        || ngx_hm_device_make(hm, &auth->user, auth->password_version)
+           != NGX_OK)
     {
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }

@@ -1,36 +1,26 @@
 """
-The limiter, on a stack of its own with limits on.  Each test speaks from an
-address of its own (127.0.0.2 and up), so that none uses up another's.
+The rate classes, on the stack with limits on (conftest.py).  Each test
+speaks from an address of its own (127.0.0.2 and up), so that none uses up
+another's.
 """
 
-import os
 import re
+import threading
 import time
 
 import pytest
 
-import hmstack
 from hmhttp import Client, ok, problem
+from hmlimits import login, nobody
 from hmstack import PASSWORD
 
 HD = "/health-data"
 
 
-@pytest.fixture(scope="module")
-def limited():
-    s = hmstack.Stack(limits="on")
-    s.start()
-    yield s
-    s.stop()
-
-
-def login(c, email, password):
-    return c.post("/auth/login", {"email": email, "password": password,
-                                  "fingerprint": False}, token=None)
-
-
-def nobody():
-    return "n-%s@example.org" % os.urandom(5).hex()
+@pytest.fixture
+def directives(limited):
+    yield limited.directives
+    limited.directives()
 
 
 def left(r, name):
@@ -123,3 +113,159 @@ def test_data_write_1000_a_minute(limited):
     assert codes[:1000] == [422] * 1000
     assert codes[1000] == 429
     ok(u.get(HD))                               # reads have their own
+
+
+# --- everything that is counted says so, problems too ---
+
+def test_refusals_tell_the_limits_too(limited):
+    u = limited.new_user(source="127.0.0.50")
+    anon = Client(limited, source="127.0.0.51")
+    n = left(u.get(HD), "data-read")
+    for r, status in ((u.get(HD + "?limit=0"), 400),
+                      (u.get(HD + "/00000000-0000-7000-8000-000000000000"),
+                       404)):
+        assert r.status == status
+        n -= 1
+        assert left(r, "data-read") == n
+    assert left(u.post(HD, {"data_type": "no"}), "data-write") < 1000
+    assert left(u.call("POST", HD, body=b"{", ctype="text/plain"),
+                "data-write") < 1000
+
+    # No token, or none that is good: counted for the address.
+    a = anon.get(HD)
+    b = anon.get(HD, token="x.y.z")
+    assert (a.status, b.status) == (401, 401)
+    assert left(a, "data-read") == 2999 and left(b, "data-read") == 2998
+    assert left(u.get(HD), "data-read") == n - 1
+
+    # Nothing there, or not that way: default.
+    n = left(anon.get("/nowhere"), "default")
+    assert n == 299
+    r = anon.call("DELETE", "/auth/login")
+    assert r.status == 405 and left(r, "default") == 298
+    r = u.get("/nowhere")
+    assert r.status == 404 and left(r, "default") == 299
+
+
+def test_a_spoofed_forwarded_header_is_nobody_else(limited):
+    c = Client(limited, source="127.0.0.52")
+    n = left(c.get(HD), "data-read")
+    for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP",
+                 "CF-Connecting-IP", "True-Client-IP"):
+        n -= 1
+        assert left(c.get(HD, headers={name: "203.0.113.9"}),
+                    "data-read") == n
+
+
+def test_classes_of_auth_and_users(limited):
+    """rules.md 7: what guesses secrets is auth, the rest is default."""
+    auth = re.compile(r"/auth/(login|register|forgot-password|"
+                      r"reset-password|verify-email|resend-verification|"
+                      r"mfa/|passkeys)")
+    doc = ok(Client(limited).root("GET", "/openapi.json"))
+    seen = 0
+    for path, item in doc["paths"].items():
+        if not path.startswith("/api/v1/auth/"):
+            continue
+        for method, op in item.items():
+            if method in ("get", "post", "put", "patch", "delete"):
+                seen += 1
+                want = "auth" if auth.search(path) else "default"
+                assert op["x-rate-class"] == want, (method, path)
+    assert seen >= 3
+
+
+# --- exact ---
+
+def burst(u, n, threads=8, path="/users/me"):
+    """n requests over connections of their own; statuses."""
+    out, lock = [], threading.Lock()
+
+    def run(k):
+        c = Client(u.stack, u.token, source=u.source)
+        for _ in range(k):
+            r = c.get(path)
+            with lock:
+                out.append(r)
+
+    ts = [threading.Thread(target=run, args=(n // threads,))
+          for _ in range(threads)]
+    for t in ts:
+        t.start()
+    for t in ts:
+        t.join()
+    return out
+
+
+def test_exact_over_both_workers_and_a_reload(limited, directives):
+    directives("healthmate_rate_limit default 50 1h")
+    u = limited.new_user(source="127.0.0.60")
+    got = burst(u, 24)
+    limited.reload()
+    got += burst(u, 80)
+    assert [r.status for r in got].count(200) == 50
+    late = [r for r in got if r.status == 429]
+    assert len(late) == 54
+    for r in late:
+        problem(r, 429, "rate.limited")
+        assert r.header("ratelimit-policy") == '"default";q=50;w=3600'
+        m = re.match(r'^"default";r=0;t=(\d+)$', r.header("ratelimit"))
+        assert m and 3500 < int(m.group(1)) <= 3600
+        assert r.header("retry-after") == m.group(1)
+    # What was left counts down by one, in whatever worker.
+    assert sorted(int(re.search(r"r=(\d+)", r.header("ratelimit")).group(1))
+                  for r in got if r.status == 200) == list(range(50))
+
+
+def test_after_retry_after_there_is_a_whole_bucket(limited, directives):
+    directives("healthmate_rate_limit default 3 2s")
+    u = limited.new_user(source="127.0.0.61")
+    for _ in range(2):
+        got = [u.get("/users/me") for _ in range(4)]
+        assert [r.status for r in got] == [200, 200, 200, 429]
+        assert got[-1].header("retry-after") in ("1", "2")
+        time.sleep(int(got[-1].header("retry-after")))
+
+
+def test_a_batch_may_use_the_last_item(limited, directives):
+    directives("healthmate_rate_limit ingest 3 1h")
+    u = limited.new_user(source="127.0.0.62")
+    one = {"data_type": "heart_rate", "value": 70}
+    problem(u.post(HD + "/batch", [one] * 4), 429, "rate.limited")
+    ok(u.post(HD + "/batch", [dict(one, value=71)]))
+    r = u.post(HD + "/batch", [dict(one, value=72)])
+    assert r.status == 200 and left_of(r) == 0, r
+    problem(u.post(HD + "/batch", [one]), 429, "rate.limited")
+
+
+def left_of(r):
+    return int(re.search(r";r=(\d+);", r.header("ratelimit")).group(1))
+
+
+@pytest.mark.parametrize("line", [
+    "healthmate_rate_limit nothing 5 1m", "healthmate_rate_limit auth 0 1m",
+    "healthmate_rate_limit auth 5 0s", "healthmate_rate_limit auth 5 2d",
+    "healthmate_rate_limit auth x 1m", "healthmate_rate_limit auth 5",
+    "healthmate_login_limit 0 300s", "healthmate_login_limit 5",
+    "healthmate_login_ceiling 5 25h", "healthmate_rate_limit_cluster maybe"])
+def test_directives_that_are_refused(limited, line):
+    limited.write([line])
+    try:
+        r = limited.nginx("-t")
+        assert r.returncode != 0 and "[emerg]" in r.stdout, r.stdout
+    finally:
+        limited.write([])
+    assert limited.nginx("-t").returncode == 0
+
+
+# --- outside the module: nginx's own refusals come in the same form ---
+
+def test_429_and_503_never_come_without_retry_after(limited):
+    c = Client(limited, source="127.0.0.63")
+    for _ in range(13):
+        r = login(c, nobody(), PASSWORD)
+        if r.status == 429:
+            assert re.match(r"^[1-9]\d*$", r.header("retry-after"))
+            break
+    else:
+        raise AssertionError("13 logins in one go")
