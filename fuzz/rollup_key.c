@@ -1,7 +1,8 @@
 /*
  * Fuzz: the texts that steer the worker (unique keys, stream entry, Redis
- * address, an address that mail goes to).  Whatever is accepted must be canonical: written back it is the
- * same text, so that no two spellings name one bucket.
+ * address, an address that mail goes to).  Whatever is accepted must be
+ * canonical: written back it is the same text, so that no two spellings name
+ * one bucket.
  */
 
 #include <stdio.h>

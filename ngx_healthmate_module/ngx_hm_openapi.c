@@ -709,7 +709,8 @@ ngx_hm_oa_content(hm_buf_t *b, const char *type, const char *schema)
 static void
 ngx_hm_oa_answers(hm_buf_t *b, const ngx_hm_oa_op_t *op)
 {
-    ngx_uint_t  i;
+    ngx_uint_t      i;
+    ngx_hm_oa_op_t  mailed;
 
     ngx_hm_oa_key(b, "responses");
     hm_buf_lit(b, "{");
@@ -722,6 +723,14 @@ ngx_hm_oa_answers(hm_buf_t *b, const ngx_hm_oa_op_t *op)
     ngx_hm_oa_answer(b, op, op->status,
                      op->status == 201 ? "Made."
                      : op->status == 204 ? "Done." : "The answer.");
+
+    if (op->flags & NGX_HM_OA_MAILED) {
+        mailed = *op;
+        mailed.flags = 0;
+        ngx_memcpy(mailed.answer, "Accepted", 9);
+        ngx_hm_oa_answer(b, &mailed, 202, "Where the mailbox has to answer "
+                         "first: a mail is on its way.");
+    }
 
     if (op->flags & NGX_HM_OA_ETAG) {
         ngx_hm_oa_answer(b, op, 304, "It has not changed.");
@@ -821,6 +830,8 @@ ngx_hm_oa_may(const ngx_hm_oa_op_t *op, ngx_uint_t status)
                || ngx_hm_oa_listed(route->query, "user_id");
     case 409:
         return op->flags & NGX_HM_OA_CONFLICT;
+    case 410:
+        return op->flags & NGX_HM_OA_STALE;
     case 412:
         return op->flags & NGX_HM_OA_ITEM;
     case 413:

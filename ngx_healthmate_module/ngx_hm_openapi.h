@@ -31,6 +31,8 @@
 #define NGX_HM_OA_ITEM      0x80         /* one record: If-Match, 412 */
 #define NGX_HM_OA_TAGGED    0x100        /* ETag */
 #define NGX_HM_OA_CLOSED    0x200        /* may be switched off: 403 */
+#define NGX_HM_OA_STALE     0x10000      /* takes a mailed token: 410 */
+#define NGX_HM_OA_MAILED    0x20000      /* or 202: it goes on by mail */
 
 #define NGX_HM_OA_BATCH_MAX 10000
 
@@ -73,7 +75,7 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
       NGX_HM_OA_SESSION },
     { NGX_HTTP_POST, API "/auth/register", "Register", "Session", NULL, 201,
       NGX_HM_OA_SESSION|NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT
-      |NGX_HM_OA_CLOSED },
+      |NGX_HM_OA_CLOSED|NGX_HM_OA_MAILED },
     { NGX_HTTP_POST, API "/auth/refresh", "Refresh", "Session", NULL, 200,
       NGX_HM_OA_SESSION },
     { NGX_HTTP_POST, API "/auth/reauth", "Reauth", "Session", NULL, 200,
@@ -86,9 +88,9 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
     { NGX_HTTP_POST, API "/auth/forgot-password", "Address", "Accepted",
       NULL, 202, 0 },
     { NGX_HTTP_POST, API "/auth/reset-password", "PasswordReset", NULL, NULL,
-      204, 0 },
+      204, NGX_HM_OA_STALE },
     { NGX_HTTP_POST, API "/auth/verify-email", "MailedToken", NULL, NULL,
-      204, 0 },
+      204, NGX_HM_OA_STALE },
     { NGX_HTTP_POST, API "/auth/resend-verification", NULL, "Accepted", NULL,
       202, 0 },
     { NGX_HTTP_POST, API "/auth/change-password", "PasswordChange", NULL,
@@ -498,7 +500,7 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
 /* Statuses a problem may have; what else can happen is `default`. */
 
 static const ngx_uint_t  ngx_hm_oa_statuses[] = {
-    400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503
+    400, 401, 403, 404, 409, 410, 412, 413, 415, 422, 429, 503
 };
 
 #define NGX_HM_OA_NSTATUSES                                                   \
