@@ -1,10 +1,11 @@
 /*
  * user_state: `user disable`, `user enable` and `user role`, from the host.
  *
- * The change is one statement and its audit row; that sessions end and that
- * tokens are refused at once is the database's own doing (sql/deploy/
- * revocation.sql).  hm.actor is the account itself, as for its making: the
- * host's role may change what an account may not change about itself.
+ * The change is one statement with a mail to the person, and an audit row;
+ * that sessions end and that tokens are refused at once is the database's own
+ * doing (sql/deploy/revocation.sql).  hm.actor is the account itself, as for
+ * its making: the host's role may change what an account may not change about
+ * itself.
  */
 
 #include <stdio.h>
@@ -93,9 +94,10 @@ hmc_user_active(int argc, char **argv, const char *value, const char *said)
     }
 
     return hmc_user_set(email[0],
-        "update users set is_active = $2::bool, updated_at = now(),"
-        " version = version + 1 where id = $1::uuid and erased_at is null"
-        " and is_active <> $2::bool returning id", value, said);
+        "with u as (update users set is_active = $2::bool,"
+        " updated_at = now(), version = version + 1 where id = $1::uuid"
+        " and erased_at is null and is_active <> $2::bool returning id)"
+        " select hm_mail(id, 'account_disabled') from u", value, said);
 }
 
 
@@ -132,7 +134,8 @@ hmc_user_role(int argc, char **argv)
     }
 
     return hmc_user_set(word[0],
-        "update users set role = $2::text, updated_at = now(),"
+        "with u as (update users set role = $2::text, updated_at = now(),"
         " version = version + 1 where id = $1::uuid and erased_at is null"
-        " and role <> $2::text returning id", word[1], word[1]);
+        " and role <> $2::text returning id)"
+        " select hm_mail(id, 'role_changed') from u", word[1], word[1]);
 }

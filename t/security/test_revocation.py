@@ -23,7 +23,8 @@ import time
 import pytest
 
 import hmhttp
-from hmhttp import problem
+from hmhttp import Client, problem
+from hmnginx import Nginx
 from hmstack import PASSWORD, b64d, b64e, wait
 
 DIED = r"exited on signal 9"
@@ -419,20 +420,35 @@ def test_the_link_is_half_open(stack, doors):
         shutil.rmtree(top, ignore_errors=True)
 
 
+def small_zone(stack):
+    """A size with room for what is revoked now and a little more."""
+    n = int(stack.one("select count(*) from revocations"
+                      " where expires_at > now()"))
+    size = 64
+    while size * 4 < n + 60:
+        size *= 2
+    return "healthmate_feed_zone %dk;" % size
+
+
+def overflow(stack, nginx):
+    """More than there is room for, for six seconds."""
+    n = metric(nginx, "healthmate_feed_room") \
+        - metric(nginx, "healthmate_feed_revocations") + 50
+    stack.psql("select count(hm_revoke('session', gen_random_uuid(),"
+               " gen_random_uuid(), interval '6 s'))"
+               " from generate_series(1, %d)" % n)
+    wait(lambda: feed(nginx) == "full", 3, 0.05)
+
+
 def test_the_zone_is_full(stack, doors):
     """More than fit: the database is asked; nothing gives way; it heals."""
     early = stack.new_user()
     with conf(stack, r"^healthmate_zone .*;",
-              r"\g<0>\nhealthmate_feed_zone 64k;"):
+              r"\g<0>\n" + small_zone(stack)):
         d = Doors(stack)
         end(stack, early)
         second(early, d)
-        room = int(metric(stack, "healthmate_feed_room"))
-        assert room < 2000
-        stack.psql("select count(hm_revoke('session', gen_random_uuid(),"
-                   " gen_random_uuid(), interval '6 s'))"
-                   " from generate_series(1, %d)" % (room + 50))
-        wait(lambda: feed(stack) == "full", 3, 0.05)
+        overflow(stack, stack)
         u, good = stack.new_user(), stack.new_user()
         d.good(u)
         end(stack, u)
@@ -564,3 +580,41 @@ def test_readers_do_not_slow_a_burst(stack, doors):
         seen.set()
         t.join()
     assert not wrong, wrong[0]
+
+
+def test_other_locations_ask_too(stack, doors):
+    """healthmate_auth in front of files: fresh, full, and with nobody to ask."""
+    x = Nginx(stack, http="    " + small_zone(stack),
+              server="    location /files/ { healthmate_auth on;"
+              " root \"%s\"; }")
+    x.text_server %= x.dir + "/www"
+    x.file("files/file.txt", "a file\n")
+    x.sync().start()
+
+    def ask(client):
+        return Client(x, client.token).raw("GET", "/files/file.txt",
+                                           check=False)
+
+    try:
+        fed = wait(lambda: feed(x) == "ok", 5, 0.05)
+        u, v, good = x.new_user(), x.new_user(), x.new_user()
+        assert fed and ask(u).status == ask(v).status == 200
+        end(stack, u)
+        time.sleep(1)
+        problem(ask(u), 401, "auth.session_revoked")
+        overflow(stack, x)
+        end(stack, v)
+        time.sleep(1)
+        for _ in range(8):
+            problem(ask(u), 401, "auth.session_revoked")
+            problem(ask(v), 401, "auth.session_revoked")
+            assert ask(good).body == b"a file\n"
+        # nobody listens, nobody can be asked
+        x.sub = [(r'(healthmate_database ")host=\S+', r"\g<1>host=/nowhere")]
+        x.sync().hup()
+        time.sleep(1)
+        for c in (u, v, good):
+            assert ask(c).status in (401, 503), ask(c)
+        assert ask(good).status == 503
+    finally:
+        x.stop()
