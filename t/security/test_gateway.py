@@ -510,6 +510,177 @@ def test_counted_in_class_default(stack, behind):
         x.stop()
 
 
+# --- revocation ---
+
+def second_refused(x, who, since):
+    """A second after it was committed, from every worker."""
+    time.sleep(max(0.0, since + 1.0 - time.monotonic()))
+    for path in ("/closed/x", "/files/file.txt", "/open/x", "/near/x") * 5:
+        r = get(x, path, who)
+        if path == "/near/x":            # by address, as nobody
+            assert "x-user" not in reached(r)
+        else:
+            problem(r, 401, "auth.session_revoked")
+
+
+def test_ended_and_disabled(stack, gate):
+    a, b = gate.new_user(), gate.new_user()
+    for who in (a, b):
+        for _ in range(4):
+            assert get(gate, "/closed/x", who).status == 200
+    stack.psql("select hm_end_session('%s', 'test')" % session_of(a)["sid"])
+    stack.psql("update users set is_active = false where id = '%s'" % b.id)
+    t = time.monotonic()
+    second_refused(gate, a, t)
+    second_refused(gate, b, t)
+    # An admin who is none any more is no admin here either.
+    c = gate.new_user(role="admin")
+    assert get(gate, "/admins/x", c).status == 200
+    stack.psql("update users set role = 'patient' where id = '%s'" % c.id)
+    time.sleep(1)
+    assert get(gate, "/admins/x", c).status == 401
+
+
+@pytest.fixture
+def asking(stack, behind):
+    """A feed without room: each request asks the database first."""
+    x = gateway(stack, behind, sub=[
+        (r"(?m)^healthmate_zone .*;", r"\g<0> healthmate_feed_zone 64k;")])
+    x.start()
+    x.people = [x.new_user(), x.new_user(), x.new_user(role="admin")]
+    text = x.client().root("GET", "/metrics").text
+    room = int(float(re.search(r"(?m)^healthmate_feed_room (\S+)$",
+                               text).group(1)))
+    stack.psql("select count(hm_revoke('session', gen_random_uuid(),"
+               " gen_random_uuid(), interval '25 s'))"
+               " from generate_series(1, %d)" % (room + 50))
+    wait(lambda: state(x) == "full", 5, 0.05, "a full zone")
+    yield x
+    x.stop()
+    stack.psql("delete from revocations where expires_at < now() + "
+               "interval '30 s'", check=False)
+
+
+def state(x):
+    r = x.client().root("GET", "/ready", check=False)
+    return json.loads(r.body)["checks"]["revocation"]["status"]
+
+
+def asked(x):
+    text = x.client().root("GET", "/metrics").text
+    return float(re.search(r"(?m)^healthmate_feed_asked_total (\S+)$",
+                           text).group(1))
+
+
+def lock(stack, seconds):
+    """Whoever asks for a session waits so long."""
+    t = threading.Thread(target=stack.psql, args=(
+        "begin; lock table sessions in access exclusive mode;"
+        " select pg_sleep(%f); rollback" % seconds,), daemon=True)
+    t.start()
+    wait(lambda: stack.one("select count(*) from pg_locks where relation = "
+                           "'sessions'::regclass and granted and mode = "
+                           "'AccessExclusiveLock'") == "1", 5, 0.02)
+    return t
+
+
+def test_the_database_is_asked(stack, asking, behind, tmp_path):
+    x = asking
+    a, b, boss = x.people
+    n = asked(x)
+    assert get(x, "/files/file.txt", a).body == b"a file\n"
+    assert reached(get(x, "/closed/x", a))["x-user"] == [a.id]
+    assert get(x, "/index/", a).body == b"an index\n"
+    assert get(x, "/accel/x", a).body == b"a file\n"
+    assert reached(get(x, "/try/else", a))["x-user"] == [a.id]
+    assert asked(x) == n + 5             # once for each request
+    r = get(x, "/closed/x", a, method="POST", body=b"x" * 300000)
+    assert r.status == 200
+    problem(get(x, "/admins/x", a), 403, "access.denied")
+    assert get(x, "/page/page.txt", a).body == b"please ask\n"
+    problem(get(x, "/shipped/page.txt", a), 403, "access.denied")
+    assert get(x, "/admins/x", boss).status == 200
+    assert reached(get(x, "/near/x", a))["x-user"] == [a.id]
+    assert reached(get(x, "/early/x", a))["x-user"] == [a.id]
+    assert "x-user" not in reached(get(x, "/open/x"))
+
+    # Two at once on one connection, the second behind a body.
+    out = exchange(x.http, b"".join(
+        b"POST /closed/%d HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: 5\r\nConnection: %s\r\nAuthorization: Bearer %s"
+        b"\r\n\r\nhello" % (i, b"close" if i else b"keep-alive",
+                              a.token.encode()) for i in range(2)))
+    one, rest = parse_response(out)
+    two, rest = parse_response(rest)
+    assert (one.status, two.status, rest) == (200, 200, b"")
+
+    # The database says no.
+    stack.psql("select hm_end_session('%s', 'test')" % session_of(a)["sid"])
+    second_refused(x, a, time.monotonic() - 1)
+    assert get(x, "/page/page.txt", a).body == b"please log in\n"
+    problem(get(x, "/shipped/page.txt", a), 401, "auth.session_revoked")
+    stack.psql("update users set is_active = false where id = '%s'" % boss.id)
+    assert get(x, "/admins/x", boss).status == 401
+    assert get(x, "/closed/x", b).status == 200
+
+
+def test_waiting_for_the_database(stack, asking):
+    """Requests stand still, clients leave, a reload comes; then all go on."""
+    import socket
+    x = asking
+    b = x.people[1]
+    held = lock(stack, 1.5)
+    out, began = [], time.monotonic()
+    paths = ["/closed/x", "/files/big.bin", "/index/", "/try/else",
+             "/admins/x", "/page/page.txt", "/near/x", "/mirrored/x"]
+    threads = [threading.Thread(target=lambda p=p: out.append(
+        (p, get(x, p, b, method="POST" if p == "/closed/x" else "GET",
+                body=b"y" * 200000 if p == "/closed/x" else None))))
+        for p in paths]
+    [t.start() for t in threads]
+    gone = []
+    for i in range(30):
+        s = socket.create_connection(("127.0.0.1", x.http))
+        s.sendall(b"GET /closed/x HTTP/1.1\r\nHost: localhost\r\n"
+                  b"Authorization: Bearer " + b.token.encode()
+                  + b"\r\n\r\n")
+        gone.append(s)
+    time.sleep(0.3)
+    [s.close() for s in gone]
+    x.hup()                              # while they wait
+    [t.join(20) for t in threads]
+    held.join()
+    assert time.monotonic() - began >= 1.2
+    got = {p: r for p, r in out}
+    assert set(got) == set(paths)
+    assert got["/admins/x"].status == 403
+    assert got["/page/page.txt"].body == b"please ask\n"
+    for p in set(paths) - {"/admins/x"}:
+        assert got[p].status == 200, (p, got[p])
+    assert len(got["/files/big.bin"].body) == 3200000
+
+
+@pytest.mark.alerts("no answer from the database")
+def test_who_cannot_be_asked_for_is_not_let_in(stack, asking, behind):
+    x = asking
+    b = x.people[1]
+    x.sub.append((r"healthmate_database_timeout [^;]*;",
+                  "healthmate_database_timeout 400ms;"))
+    x.sync().hup()
+    wait(lambda: state(x) == "full", 5, 0.05, "a full zone")
+    n = behind.seen
+    held = lock(stack, 2.5)
+    for path in ("/closed/x", "/files/file.txt", "/open/x", "/try/else",
+                 "/shipped/page.txt"):
+        r = get(x, path, b)
+        assert r.status in (503, 504), (path, r)
+        assert json.loads(r.body)["code"].startswith("server."), r
+        assert b"a file" not in r.body
+    assert behind.seen == n
+    held.join()
+    assert get(x, "/closed/x", b).status == 200
+
+
 # --- reload, faults ---
 
 def test_reload_under_load(gate, me):
