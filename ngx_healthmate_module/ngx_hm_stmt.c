@@ -53,7 +53,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " $11::uuid[], $12::uuid[], $13::uuid[], $14::int4[], $15::bytea[])"
         " with ordinality as r(at, action, resource, outcome, actor_role,"
         " purpose, actor, session, user_id, first_id, last_id, items,"
-        " origin, ord) on conflict do nothing",
+        " origin, ord)",
         NGX_HM_ON(AUDIT), 15 },
 
     [NGX_HM_SQL_AUDIT_KEY] = { "audit_key",

@@ -343,7 +343,7 @@ CREATE TRIGGER users_role_guard BEFORE UPDATE OF role ON users
 \set nil '''00000000-0000-0000-0000-000000000000''::uuid'
 \set rollup '''00000000-0000-7000-8000-000000000001''::uuid'
 \set retention '''00000000-0000-7000-8000-000000000002''::uuid'
-\set own 'user_id = hm_actor() OR hm_among_actors(user_id)'
+\set own 'user_id = (SELECT hm_actor()) OR user_id = ANY ((SELECT hm_actors())::uuid[])'
 \set may_read 'hm_may(hm_actor(), user_id, ''read'')'
 \set may_write 'hm_may(hm_actor(), user_id, ''write'')'
 
@@ -372,7 +372,7 @@ CREATE POLICY user_keys_nil_add ON user_keys FOR INSERT TO hm_cli
 CREATE POLICY user_keys_nil_change ON user_keys FOR UPDATE TO hm_cli
     USING (user_id = :nil);
 CREATE POLICY user_keys_rollup ON user_keys FOR SELECT TO hm_worker
-    USING (hm_actor() = :rollup);
+    USING ((SELECT hm_actor()) = :rollup);
 
 CALL hm_secure('user_index_keys');
 CREATE POLICY user_index_keys_read ON user_index_keys FOR SELECT TO :api
@@ -386,7 +386,7 @@ CREATE POLICY user_index_keys_nil_add ON user_index_keys FOR INSERT TO hm_cli
 CREATE POLICY user_index_keys_nil_change ON user_index_keys
     FOR UPDATE TO hm_cli USING (user_id = :nil);
 CREATE POLICY user_index_keys_rollup ON user_index_keys
-    FOR SELECT TO hm_worker USING (hm_actor() = :rollup);
+    FOR SELECT TO hm_worker USING ((SELECT hm_actor()) = :rollup);
 
 -- A session is its user's alone; an administrator may end it.
 CALL hm_secure('sessions');
@@ -405,9 +405,9 @@ CREATE POLICY revocations_read ON revocations FOR SELECT TO :api
 CREATE POLICY revocations_add ON revocations FOR INSERT TO :api
     WITH CHECK (user_id = hm_actor() OR hm_is_admin(hm_actor()));
 CREATE POLICY revocations_expired_read ON revocations FOR SELECT TO hm_worker
-    USING (hm_actor() = :retention AND expires_at < now());
+    USING ((SELECT hm_actor()) = :retention AND expires_at < now());
 CREATE POLICY revocations_expired ON revocations FOR DELETE TO hm_worker
-    USING (hm_actor() = :retention AND expires_at < now());
+    USING ((SELECT hm_actor()) = :retention AND expires_at < now());
 
 CALL hm_secure('user_preferences');
 CREATE POLICY user_preferences_read ON user_preferences FOR SELECT TO :api
@@ -417,7 +417,7 @@ CREATE POLICY user_preferences_add ON user_preferences FOR INSERT TO :api
 CREATE POLICY user_preferences_change ON user_preferences FOR UPDATE TO :api
     USING (user_id = hm_actor());
 CREATE POLICY user_preferences_rollup ON user_preferences
-    FOR SELECT TO hm_worker USING (hm_actor() = :rollup);
+    FOR SELECT TO hm_worker USING ((SELECT hm_actor()) = :rollup);
 
 CALL hm_secure('user_health_profiles');
 CREATE POLICY user_health_profiles_read ON user_health_profiles

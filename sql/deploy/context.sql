@@ -9,25 +9,24 @@ BEGIN;
 SET LOCAL ROLE hm_owner;
 
 -- Written as bare expressions in SQL functions without SET and STRICT, so
--- that the planner inlines them into each policy: a call per row would cost
--- more than the row.  A sub-select (InitPlan) measured dearer still for
--- statements of one row.
+-- that the planner inlines them.  Policies of tables that are read by many
+-- rows ask through a sub-select, `(SELECT hm_actor())`, which is evaluated
+-- once for a statement, and only if a row needs it.  Measured on 1,000,000
+-- rows: a list of 20 takes 54 us with it and 70 us without, 32 reads of a
+-- batch 385 us and 510 us; a lone read pays 4 us.
 CREATE FUNCTION hm_actor() RETURNS uuid
 LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
     SELECT nullif(current_setting('hm.actor', true), '')::uuid
 $$;
 
--- Membership is looked for in the text, which holds canonical uuids between
--- braces and commas: as an array it would be parsed anew for each row, and a
--- batch of n people would cost n * n (measured: two thirds of an insert).
-CREATE FUNCTION hm_among_actors(person uuid) RETURNS boolean
+CREATE FUNCTION hm_actors() RETURNS uuid[]
 LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
-    SELECT position(person::text IN current_setting('hm.actors', true)) > 0
+    SELECT nullif(current_setting('hm.actors', true), '')::uuid[]
 $$;
 
-GRANT EXECUTE ON FUNCTION hm_actor(), hm_among_actors(uuid)
+GRANT EXECUTE ON FUNCTION hm_actor(), hm_actors()
     TO hm_definer, hm_api, hm_worker, hm_cli, hm_admin, hm_readonly;
 
 -- Fence one table.  FORCE, or the owner would walk past the policies.

@@ -61,7 +61,7 @@ INSERT INTO sealed_columns VALUES
     ('health_data', 'slug_index', 'blind'),
     ('health_data', 'dedup_key', 'blind');
 
-\set own 'user_id = hm_actor() OR hm_among_actors(user_id)'
+\set own 'user_id = (SELECT hm_actor()) OR user_id = ANY ((SELECT hm_actors())::uuid[])'
 \set may_read 'hm_may(hm_actor(), user_id, ''read'')'
 \set may_write 'hm_may(hm_actor(), user_id, ''write'')'
 \set rollup '''00000000-0000-7000-8000-000000000001''::uuid'
@@ -79,7 +79,7 @@ CREATE POLICY health_data_change ON health_data
 CREATE POLICY health_data_remove ON health_data
     FOR DELETE TO hm_api, hm_worker USING (:own OR :may_write);
 CREATE POLICY health_data_rollup ON health_data FOR SELECT TO hm_worker
-    USING (hm_actor() = :rollup);
+    USING ((SELECT hm_actor()) = :rollup);
 
 -- Whose, when measured and when received are written once.
 GRANT SELECT, INSERT, DELETE ON health_data TO hm_api, hm_worker;
@@ -180,7 +180,7 @@ CREATE POLICY health_metrics_aggregation_change ON health_metrics_aggregation
 CREATE POLICY health_metrics_aggregation_remove ON health_metrics_aggregation
     FOR DELETE TO hm_worker USING (:own OR :may_write);
 CREATE POLICY health_metrics_aggregation_rollup ON health_metrics_aggregation
-    FOR ALL TO hm_worker USING (hm_actor() = :rollup);
+    FOR ALL TO hm_worker USING ((SELECT hm_actor()) = :rollup);
 
 GRANT SELECT ON health_metrics_aggregation TO hm_api;
 GRANT SELECT, INSERT, DELETE ON health_metrics_aggregation TO hm_worker;

@@ -95,7 +95,7 @@ INSERT INTO sealed_columns VALUES
 
 \set sweeper '''00000000-0000-7000-8000-000000000003''::uuid'
 \set retention '''00000000-0000-7000-8000-000000000002''::uuid'
-\set asked 'requester = hm_actor() OR hm_among_actors(requester)'
+\set asked 'requester = (SELECT hm_actor()) OR requester = ANY ((SELECT hm_actors())::uuid[])'
 
 CALL hm_secure('jobs');
 CREATE POLICY jobs_read ON jobs FOR SELECT TO hm_api, hm_worker
@@ -113,16 +113,16 @@ CREATE POLICY jobs_finish ON jobs FOR UPDATE TO hm_worker
     USING (requester = hm_actor());
 -- The queue itself: claim, renew, retry, bury.
 CREATE POLICY jobs_sweep_read ON jobs FOR SELECT TO hm_worker
-    USING (hm_actor() = :sweeper);
+    USING ((SELECT hm_actor()) = :sweeper);
 CREATE POLICY jobs_sweep_add ON jobs FOR INSERT TO hm_worker
     WITH CHECK (hm_actor() = :sweeper AND requester IS NULL);
 CREATE POLICY jobs_sweep ON jobs FOR UPDATE TO hm_worker
-    USING (hm_actor() = :sweeper);
+    USING ((SELECT hm_actor()) = :sweeper);
 CREATE POLICY jobs_old_read ON jobs FOR SELECT TO hm_worker
-    USING (hm_actor() = :retention
+    USING ((SELECT hm_actor()) = :retention
            AND finished_at < now() - interval '7 days');
 CREATE POLICY jobs_old ON jobs FOR DELETE TO hm_worker
-    USING (hm_actor() = :retention
+    USING ((SELECT hm_actor()) = :retention
            AND finished_at < now() - interval '7 days');
 
 GRANT SELECT, INSERT ON jobs TO hm_api, hm_cli;
@@ -141,10 +141,10 @@ CREATE POLICY idempotency_keys_own ON idempotency_keys
     FOR ALL TO hm_api USING (caller = hm_actor());
 CREATE POLICY idempotency_keys_expired_read ON idempotency_keys
     FOR SELECT TO hm_worker
-    USING (hm_actor() = :retention AND expires_at < now());
+    USING ((SELECT hm_actor()) = :retention AND expires_at < now());
 CREATE POLICY idempotency_keys_expired ON idempotency_keys
     FOR DELETE TO hm_worker
-    USING (hm_actor() = :retention AND expires_at < now());
+    USING ((SELECT hm_actor()) = :retention AND expires_at < now());
 
 GRANT SELECT, INSERT, DELETE ON idempotency_keys TO hm_api;
 GRANT UPDATE (body_mac, status, headers, body, dek_version, created_at,

@@ -59,6 +59,7 @@ ALTER ROLE hm_api SET synchronous_commit = on;
 ALTER ROLE hm_worker SET statement_timeout = '60s';
 ALTER ROLE hm_worker SET lock_timeout = '5s';
 ALTER ROLE hm_worker SET idle_in_transaction_session_timeout = '60s';
+ALTER ROLE hm_worker SET plan_cache_mode = 'force_generic_plan';
 ALTER ROLE hm_worker SET jit = off;
 ALTER ROLE hm_worker SET synchronous_commit = on;
 
