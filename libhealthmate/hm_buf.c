@@ -55,17 +55,13 @@ hm_buf_init(hm_buf_t *b, hm_mem_t *mem, size_t capacity)
 
 
 bool
-hm_buf_reserve(hm_buf_t *b, size_t more)
+hm_buf_grow(hm_buf_t *b, size_t more)
 {
     size_t          len, size;
     unsigned char  *p;
 
     if (b->failed) {
         return false;
-    }
-
-    if ((size_t) (b->end - b->pos) >= more && b->start != NULL) {
-        return true;
     }
 
     len = hm_buf_len(b);
@@ -102,25 +98,6 @@ hm_buf_reserve(hm_buf_t *b, size_t more)
     b->end = p + size;
 
     return true;
-}
-
-
-void
-hm_buf_add(hm_buf_t *b, const void *data, size_t len)
-{
-    if (len == 0 || !hm_buf_reserve(b, len)) {
-        return;
-    }
-
-    memcpy(b->pos, data, len);
-    b->pos += len;
-}
-
-
-void
-hm_buf_str(hm_buf_t *b, hm_str_t s)
-{
-    hm_buf_add(b, s.data, s.len);
 }
 
 

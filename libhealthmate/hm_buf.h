@@ -24,14 +24,40 @@ typedef struct {
 
 
 void hm_buf_init(hm_buf_t *b, hm_mem_t *mem, size_t capacity);
-bool hm_buf_reserve(hm_buf_t *b, size_t more);
-void hm_buf_add(hm_buf_t *b, const void *data, size_t len);
-void hm_buf_str(hm_buf_t *b, hm_str_t s);
+bool hm_buf_grow(hm_buf_t *b, size_t more);
 void hm_buf_printf(hm_buf_t *b, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
 #define hm_buf_lit(b, s)   hm_buf_add((b), (s), sizeof(s) - 1)
 #define hm_buf_len(b)      ((size_t) ((b)->pos - (b)->start))
+
+
+/* Inline: an answer is thousands of these, and a literal's copy is a store. */
+static inline bool
+hm_buf_reserve(hm_buf_t *b, size_t more)
+{
+    return (!b->failed && b->start != NULL
+            && (size_t) (b->end - b->pos) >= more)
+           || hm_buf_grow(b, more);
+}
+
+
+static inline void
+hm_buf_add(hm_buf_t *b, const void *data, size_t len)
+{
+    if (len != 0 && hm_buf_reserve(b, len)) {
+        memcpy(b->pos, data, len);
+        b->pos += len;
+    }
+}
+
+
+static inline void
+hm_buf_str(hm_buf_t *b, hm_str_t s)
+{
+    hm_buf_add(b, s.data, s.len);
+}
+
 
 void hm_json_text(hm_buf_t *b, hm_str_t s);          /* "quoted", escaped */
 void hm_json_text_or_null(hm_buf_t *b, hm_str_t s);  /* data NULL: null */

@@ -23,7 +23,7 @@ static bool hm_value_same(const hm_field_t *fd, const hm_value_t *a,
 static void hm_field_json(const hm_field_t *fd, hm_buf_t *b,
     const hm_value_t *v);
 static void hm_sql_columns(const hm_resource_t *res, hm_buf_t *b,
-    const char *alias);
+    const char *alias, bool shown);
 static void hm_sql_names(const hm_resource_t *res, hm_buf_t *b,
     const char *dot);
 static const char *hm_sql_type(const hm_field_t *fd);
@@ -512,6 +512,7 @@ void
 hm_resource_json(const hm_resource_t *res, hm_buf_t *b,
     const hm_record_t *rec)
 {
+    size_t             len;
     unsigned           i;
     const hm_field_t  *fd;
 
@@ -527,9 +528,19 @@ hm_resource_json(const hm_resource_t *res, hm_buf_t *b,
             continue;
         }
 
-        hm_buf_lit(b, ",\"");
-        hm_buf_add(b, fd->name, strlen(fd->name));
-        hm_buf_lit(b, "\":");
+        len = strlen(fd->name);
+
+        if (!hm_buf_reserve(b, len + 4)) {
+            return;
+        }
+
+        *b->pos++ = ',';
+        *b->pos++ = '"';
+        memcpy(b->pos, fd->name, len);
+        b->pos += len;
+        *b->pos++ = '"';
+        *b->pos++ = ':';
+
         hm_field_json(fd, b, &rec->v[i]);
     }
 
@@ -633,8 +644,10 @@ hm_resource_sql(const hm_resource_t *res, hm_buf_t *b, hm_sql_t kind,
 }
 
 
+/* shown: without the columns that no answer shows, as hm_row_shown reads. */
 static void
-hm_sql_columns(const hm_resource_t *res, hm_buf_t *b, const char *alias)
+hm_sql_columns(const hm_resource_t *res, hm_buf_t *b, const char *alias,
+    bool shown)
 {
     unsigned  i;
 
@@ -643,7 +656,9 @@ hm_sql_columns(const hm_resource_t *res, hm_buf_t *b, const char *alias)
                   alias, alias);
 
     for (i = 0; i < res->nfields; i++) {
-        hm_buf_printf(b, ", %s.\"%s\"", alias, res->fields[i].name);
+        if (!shown || hm_field_shown(&res->fields[i])) {
+            hm_buf_printf(b, ", %s.\"%s\"", alias, res->fields[i].name);
+        }
     }
 }
 
@@ -684,7 +699,7 @@ static void
 hm_sql_get(const hm_resource_t *res, hm_buf_t *b, const char *table)
 {
     hm_buf_lit(b, "select ");
-    hm_sql_columns(res, b, "t");
+    hm_sql_columns(res, b, "t", false);
     hm_buf_printf(b, " from %s t where " hm_sql_owner("t", "1")
                   " and t.id = $2::uuid", table);
 }
@@ -699,7 +714,7 @@ static void
 hm_sql_get_many(const hm_resource_t *res, hm_buf_t *b)
 {
     hm_buf_lit(b, "select ");
-    hm_sql_columns(res, b, "t");
+    hm_sql_columns(res, b, "t", false);
 #if !defined(HM_FAULT_JOIN_ID) && !defined(HM_FAULT_NO_OWNER)
     hm_buf_printf(b, " from unnest($1::uuid[], $2::uuid[]) as r(user_id, id)"
                   " join %s t on t.user_id = r.user_id and t.id = r.id",
@@ -716,7 +731,7 @@ hm_sql_list(const hm_resource_t *res, hm_buf_t *b, const char *table,
     bool asc, bool filter)
 {
     hm_buf_lit(b, "select ");
-    hm_sql_columns(res, b, "t");
+    hm_sql_columns(res, b, "t", true);
     hm_buf_printf(b, " from %s t where ", table);
     hm_sql_range(res, b, asc);
 
@@ -738,7 +753,7 @@ hm_sql_list_kinds(const hm_resource_t *res, hm_buf_t *b, const char *table,
     bool asc)
 {
     hm_buf_lit(b, "select ");
-    hm_sql_columns(res, b, "t");
+    hm_sql_columns(res, b, "t", true);
     hm_buf_printf(b, " from unnest($6::text[], $7::bytea[])"
                   " as f(kind, subkind) cross join lateral"
                   " (select * from %s t where ", table);
@@ -848,7 +863,7 @@ hm_sql_insert(const hm_resource_t *res, hm_buf_t *b, const char *table)
     hm_buf_lit(b, " returning *)");
 
     hm_buf_lit(b, ", old as (select ");
-    hm_sql_columns(res, b, "t");
+    hm_sql_columns(res, b, "t", false);
     hm_buf_printf(b, " from %s t where " hm_sql_owner("t", "2")
                   " and t.dedup_key = $%u::bytea"
                   " and not exists (select 1 from ins))",
@@ -865,7 +880,7 @@ hm_sql_insert(const hm_resource_t *res, hm_buf_t *b, const char *table)
     hm_buf_lit(b, " select exists (select 1 from k) as key_ok,"
                   " (select i.user_id from ins i) as done,"
                   " exists (select 1 from job) as job, ");
-    hm_sql_columns(res, b, "o");
+    hm_sql_columns(res, b, "o", false);
     hm_buf_lit(b, " from (values (1)) one left join old o on true");
 }
 
@@ -1125,13 +1140,13 @@ hm_sql_latest(const hm_resource_t *res, hm_buf_t *b, const char *table)
     const char  *time = res->fields[res->time_field].name;
 
     hm_buf_lit(b, "select ");
-    hm_sql_columns(res, b, "t");
+    hm_sql_columns(res, b, "t", true);
     hm_buf_printf(b, " from unnest($2::text[]) as f(kind) cross join lateral"
         " (select * from %s t where " hm_sql_owner("t", "1")
         " and t.\"%s\" = f.kind order by t.\"%s\" desc, t.id desc limit 1)"
         " t union all (select distinct on (t.\"%s\") ", table, res->kind,
         time, res->subkind);
-    hm_sql_columns(res, b, "t");
+    hm_sql_columns(res, b, "t", true);
     hm_buf_printf(b, " from %s t where " hm_sql_owner("t", "1")
         " and t.\"%s\" = '%s' order by t.\"%s\", t.\"%s\" desc, t.id desc"
         " limit 1000)", table, res->kind, res->subkind_of, res->subkind,

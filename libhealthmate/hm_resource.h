@@ -61,6 +61,17 @@ typedef struct {
 } hm_field_t;
 
 
+/*
+ * Is its column needed to show a record?  Not what is only taken or looked
+ * for.  A sealed internal one is: `shown` makes visible members of it.
+ */
+static inline bool
+hm_field_shown(const hm_field_t *fd)
+{
+    return !(fd->flags & HM_F_WRITE_ONLY) && fd->type != HM_T_BYTES;
+}
+
+
 typedef struct {
     unsigned      set:1;         /* has a value, is not null */
     unsigned      sent:1;        /* was a member of the body */

@@ -168,8 +168,38 @@ hm_put_array(unsigned char *p, uint32_t oid, uint32_t n)
 
 /* One row of a resource's reading statement; texts point into the result. */
 static inline void
+hm_row_value(const hm_field_t *f, hm_value_t *v, const PGresult *r, int row,
+    int col)
+{
+    if (f->flags & HM_F_SEALED) {
+        v->sealed = hm_row_str(r, row, col);
+        v->set = v->sealed.data != NULL;
+        return;
+    }
+
+    if (PQgetisnull(r, row, col)) {
+        return;
+    }
+
+    v->set = 1;
+
+    switch (f->type) {
+    case HM_T_TIME:
+        v->time = hm_row_time(r, row, col);
+        break;
+    case HM_T_REAL:
+        v->real = hm_row_real(r, row, col);
+        break;
+    default:
+        v->text = hm_row_str(r, row, col);
+    }
+}
+
+
+/* shown: the row has no columns that no answer shows (lists) */
+static inline void
 hm_row_record(const hm_resource_t *res, hm_record_t *rec, const PGresult *r,
-    int row, int col)
+    int row, int col, bool shown)
 {
     unsigned           i;
     hm_value_t        *v;
@@ -182,31 +212,15 @@ hm_row_record(const hm_resource_t *res, hm_record_t *rec, const PGresult *r,
     rec->created_at = hm_row_time(r, row, col + 4);
     rec->updated_at = hm_row_time(r, row, col + 5);
 
+    col += HM_ROW_COMMON;
+
     for (i = 0; i < res->nfields; i++) {
         f = &res->fields[i];
         v = &rec->v[i];
         memset(v, 0, sizeof(*v));
 
-        if (PQgetisnull(r, row, col + HM_ROW_COMMON + (int) i)) {
-            continue;
-        }
-
-        v->set = 1;
-
-        if (f->flags & HM_F_SEALED) {
-            v->sealed = hm_row_str(r, row, col + HM_ROW_COMMON + (int) i);
-            continue;
-        }
-
-        switch (f->type) {
-        case HM_T_TIME:
-            v->time = hm_row_time(r, row, col + HM_ROW_COMMON + (int) i);
-            break;
-        case HM_T_REAL:
-            v->real = hm_row_real(r, row, col + HM_ROW_COMMON + (int) i);
-            break;
-        default:
-            v->text = hm_row_str(r, row, col + HM_ROW_COMMON + (int) i);
+        if (!shown || hm_field_shown(f)) {
+            hm_row_value(f, v, r, row, col++);
         }
     }
 }

@@ -124,13 +124,20 @@ hm_uuid_parse(hm_uuid_t *id, hm_str_t text)
 void
 hm_uuid_format(const hm_uuid_t *id, char out[HM_UUID_TEXT])
 {
+    char               text[32];
     unsigned           i;
     static const char  hex[] = "0123456789abcdef";
 
     for (i = 0; i < 16; i++) {
-        out[hm_uuid_at[i]] = hex[id->b[i] >> 4];
-        out[hm_uuid_at[i] + 1] = hex[id->b[i] & 15];
+        text[2 * i] = hex[id->b[i] >> 4];
+        text[2 * i + 1] = hex[id->b[i] & 15];
     }
+
+    memcpy(out, text, 8);
+    memcpy(out + 9, text + 8, 4);
+    memcpy(out + 14, text + 12, 4);
+    memcpy(out + 19, text + 16, 4);
+    memcpy(out + 24, text + 20, 12);
 
     out[8] = out[13] = out[18] = out[23] = '-';
 }

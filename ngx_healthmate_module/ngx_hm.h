@@ -804,7 +804,7 @@ extern const ngx_hm_step_pt  ngx_hm_crud_patch[];
 extern const ngx_hm_step_pt  ngx_hm_crud_delete[];
 
 ngx_hm_rc_t ngx_hm_open_row(ngx_hm_ctx_t *hm, const hm_resource_t *res,
-    hm_record_t *rec, const PGresult *r, int row, int col);
+    hm_record_t *rec, const PGresult *r, int row, int col, bool shown);
 /* What came back is another's: a 500, counted and logged. */
 ngx_hm_rc_t ngx_hm_leak(ngx_hm_ctx_t *hm, const char *where);
 /* Is it the subject's?  NEXT, or that. */

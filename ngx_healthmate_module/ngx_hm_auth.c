@@ -11,6 +11,7 @@
 
 
 #define NGX_HM_TOKENS        4096        /* a power of two */
+#define NGX_HM_TOKEN_WAYS    4           /* places a token may have */
 #define NGX_HM_TOKEN_BYTES   640
 #define NGX_HM_TOKEN_TIME    60
 
@@ -33,6 +34,7 @@ static struct {
 static hm_problem_t ngx_hm_bearer(ngx_hm_ctx_t *hm, hm_str_t *token);
 static hm_problem_t ngx_hm_fingerprint(ngx_hm_ctx_t *hm);
 static uint64_t ngx_hm_token_hash(hm_str_t token);
+static ngx_hm_token_t *ngx_hm_token_slot(uint64_t hash);
 
 
 void
@@ -63,7 +65,7 @@ ngx_hm_authenticate(ngx_hm_ctx_t *hm)
     slot = NULL;
 
     if (ngx_hm_tokens.slots != NULL && token.len <= NGX_HM_TOKEN_BYTES) {
-        slot = &ngx_hm_tokens.slots[hash & (NGX_HM_TOKENS - 1)];
+        slot = ngx_hm_token_slot(hash);
 
         if (slot->hash == hash && slot->len == token.len
             && now < slot->until
@@ -212,6 +214,30 @@ ngx_hm_cookie(hm_str_t header, const char *name)
     }
 
     return hm_null_str;
+}
+
+
+/* Its own slot, or of its places the one to give up soonest. */
+static ngx_hm_token_t *
+ngx_hm_token_slot(uint64_t hash)
+{
+    ngx_uint_t       i;
+    ngx_hm_token_t  *set, *slot;
+
+    set = &ngx_hm_tokens.slots[hash & (NGX_HM_TOKENS - NGX_HM_TOKEN_WAYS)];
+    slot = set;
+
+    for (i = 0; i < NGX_HM_TOKEN_WAYS; i++) {
+        if (set[i].hash == hash) {
+            return &set[i];
+        }
+
+        if (set[i].until < slot->until) {
+            slot = &set[i];
+        }
+    }
+
+    return slot;
 }
 
 

@@ -136,12 +136,12 @@ ngx_hm_leak(ngx_hm_ctx_t *hm, const char *where)
  */
 ngx_hm_rc_t
 ngx_hm_open_row(ngx_hm_ctx_t *hm, const hm_resource_t *res, hm_record_t *rec,
-    const PGresult *r, int row, int col)
+    const PGresult *r, int row, int col, bool shown)
 {
     hm_user_keys_t       *keys;
     const unsigned char  *dek;
 
-    hm_row_record(res, rec, r, row, col);
+    hm_row_record(res, rec, r, row, col, shown);
 
     if (ngx_hm_owned(hm, &rec->user_id, res->name) != NGX_HM_NEXT) {
         return NGX_HM_FAIL;
@@ -426,7 +426,7 @@ ngx_hm_create_done(ngx_hm_ctx_t *hm)
             return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
         }
 
-        rc = ngx_hm_open_row(hm, res, rec, r, 0, 3);
+        rc = ngx_hm_open_row(hm, res, rec, r, 0, 3, false);
 
         if (rc == NGX_HM_NEXT) {
             return ngx_hm_idempotent_keep(hm, ngx_hm_crud_reply(hm,
@@ -550,7 +550,7 @@ ngx_hm_crud_row(ngx_hm_ctx_t *hm, hm_record_t **out)
     }
 
     rc = ngx_hm_open_row(hm, hm->route->resource, rec, hm->seg.res,
-                         hm->seg.row, 0);
+                         hm->seg.row, 0, false);
     if (rc != NGX_HM_NEXT) {
         return rc;
     }
@@ -648,7 +648,7 @@ ngx_hm_list_done(ngx_hm_ctx_t *hm)
     hm_buf_lit(&hm->out, "{\"items\":[");
 
     for (i = 0; i < shown; i++) {
-        rc = ngx_hm_open_row(hm, res, &rec, r, i, 0);
+        rc = ngx_hm_open_row(hm, res, &rec, r, i, 0, true);
 
         if (rc == NGX_HM_WAIT) {
             return ngx_hm_goto(hm, ngx_hm_list_again);

@@ -179,7 +179,7 @@ latest_done(ngx_hm_ctx_t *hm)
 
     for (i = 0; i < n; i++) {
         rc = ngx_hm_open_row(hm, hm->route->resource, &recs[i], hm->seg.res,
-                             i, 0);
+                             i, 0, true);
 
         if (rc == NGX_HM_WAIT) {
             return ngx_hm_goto(hm, ngx_hm_health_latest);
