@@ -29,8 +29,7 @@
 
 
 static PGconn *hmw_db_dial(const hmw_conf_t *conf);
-static hm_rc_t hmw_db_prepare(hmw_db_t *db, const char *sql, int n,
-    char name[16]);
+static bool hmw_db_lasting(const char *sql);
 static hm_rc_t hmw_db_name(hmw_db_t *db);
 static PGresult *hmw_db_exec(hmw_db_t *db, const char *what, const char *sql,
     int n, const char *const *values, int format);
@@ -125,27 +124,6 @@ hmw_db_do(hmw_db_t *db, const char *what, const char *sql, int n,
 
     res = hmw_db_query(db, what, sql, n, values);
     if (res == NULL) {
-        return HM_ERROR;
-    }
-
-    PQclear(res);
-
-    return HM_OK;
-}
-
-
-hm_rc_t
-hmw_db_once(hmw_db_t *db, const char *what, const char *sql, int n,
-    const char *const *values)
-{
-    PGresult  *res;
-
-    db->error[0] = '\0';
-    res = PQexecParams(db->conn, sql, n, NULL, values, NULL, NULL, 0);
-
-    if (PQresultStatus(res) != PGRES_COMMAND_OK) {
-        hmw_db_note(db, what, res);
-        PQclear(res);
         return HM_ERROR;
     }
 
@@ -258,7 +236,7 @@ hmw_db_exec(hmw_db_t *db, const char *what, const char *sql, int n,
         return NULL;
     }
 
-    if (n > 0 && hmw_db_prepare(db, sql, n, name) == HM_OK) {
+    if (hmw_db_lasting(sql) && hmw_db_prepare(db, sql, n, name) == HM_OK) {
         res = PQexecPrepared(db->conn, name, n, values, NULL, NULL, format);
 
     } else {
@@ -284,7 +262,26 @@ hmw_db_exec(hmw_db_t *db, const char *what, const char *sql, int n,
  * not prepare is run as it is, so that the caller sees its error.
  */
 
-static hm_rc_t
+/* Is there a plan to keep?  Not of a commit, or of settings. */
+static bool
+hmw_db_lasting(const char *sql)
+{
+    static const char *const  verbs[] = {
+        "select", "with", "insert", "update", "delete", NULL
+    };
+    const char *const        *verb;
+
+    for (verb = verbs; *verb != NULL; verb++) {
+        if (strncmp(sql, *verb, strlen(*verb)) == 0) {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
+hm_rc_t
 hmw_db_prepare(hmw_db_t *db, const char *sql, int n, char name[16])
 {
     bool       ok;

@@ -172,15 +172,15 @@ void hmw_db_close(hmw_db_t *db);
 bool hmw_db_up(const hmw_db_t *db);
 /*
  * NULL on any failure, which is logged with `what` and noted in db->error.
- * With values, the statement is prepared once per connection and known by the
- * address of its text: sql must be static.  hmw_db_once is for other texts.
+ * The statement is prepared once per connection and known by the address of
+ * its text: sql must be static.
  */
 PGresult *hmw_db_query(hmw_db_t *db, const char *what, const char *sql,
     int n, const char *const *values);
 hm_rc_t hmw_db_do(hmw_db_t *db, const char *what, const char *sql, int n,
     const char *const *values);
-hm_rc_t hmw_db_once(hmw_db_t *db, const char *what, const char *sql, int n,
-    const char *const *values);
+/* The same by hand, for a pipeline: the name to send. */
+hm_rc_t hmw_db_prepare(hmw_db_t *db, const char *sql, int n, char name[16]);
 /* Rows in binary. */
 PGresult *hmw_db_query_bin(hmw_db_t *db, const char *what, const char *sql,
     int n, const char *const *values);

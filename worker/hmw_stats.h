@@ -38,8 +38,11 @@ double hmw_stats_sd(const hmw_stats_t *s);
 
 void hmw_bucket_init(hmw_bucket_t *b, bool object);
 void hmw_bucket_add(hmw_bucket_t *b, double first, double second);
+void hmw_bucket_merge(hmw_bucket_t *to, const hmw_bucket_t *from);
 /* {"count","sum",...} or {"count","systolic":{...},"diastolic":{...}} */
 void hmw_bucket_json(hm_buf_t *out, const hmw_bucket_t *b);
+/* The same document read; HM_DECLINED: it is none. */
+hm_rc_t hmw_bucket_read(hmw_bucket_t *b, hm_str_t json, bool object);
 
 /*
  * An opened value: a number, or {"systolic","diastolic"} when object is set.

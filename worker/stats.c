@@ -24,6 +24,7 @@
 
 static void hmw_sum_add(hmw_stats_t *s, double x);
 static void hmw_stats_fields(hm_buf_t *out, const hmw_stats_t *s);
+static bool hmw_stats_read(hmw_stats_t *s, json_t *doc, uint64_t count);
 static hm_rc_t hmw_number(hm_str_t text, double *x);
 
 
@@ -137,6 +138,14 @@ hmw_bucket_add(hmw_bucket_t *b, double first, double second)
 
 
 void
+hmw_bucket_merge(hmw_bucket_t *to, const hmw_bucket_t *from)
+{
+    hmw_stats_merge(&to->first, &from->first);
+    hmw_stats_merge(&to->second, &from->second);
+}
+
+
+void
 hmw_bucket_json(hm_buf_t *out, const hmw_bucket_t *b)
 {
     hm_buf_lit(out, "{\"count\":");
@@ -154,6 +163,37 @@ hmw_bucket_json(hm_buf_t *out, const hmw_bucket_t *b)
     hm_buf_lit(out, "},\"diastolic\":{");
     hmw_stats_fields(out, &b->second);
     hm_buf_lit(out, "}}");
+}
+
+
+hm_rc_t
+hmw_bucket_read(hmw_bucket_t *b, hm_str_t json, bool object)
+{
+    bool       ok;
+    json_t    *doc, *count;
+    uint64_t   n;
+    hm_str_t   reason;
+
+    hmw_bucket_init(b, object);
+
+    doc = hm_json_parse(json, &reason);
+    count = json_object_get(doc, "count");
+    n = (uint64_t) json_integer_value(count);
+    ok = json_is_integer(count) && json_integer_value(count) > 0;
+
+    if (!object) {
+        ok = ok && hmw_stats_read(&b->first, doc, n);
+
+    } else {
+        ok = ok
+             && hmw_stats_read(&b->first, json_object_get(doc, "systolic"), n)
+             && hmw_stats_read(&b->second, json_object_get(doc, "diastolic"),
+                               n);
+    }
+
+    json_decref(doc);
+
+    return ok ? HM_OK : HM_DECLINED;
 }
 
 
@@ -224,6 +264,37 @@ hmw_stats_fields(hm_buf_t *out, const hmw_stats_t *s)
     hm_json_real(out, hmw_stats_mean(s));
     hm_buf_lit(out, ",\"sd\":");
     hm_json_real(out, hmw_stats_sd(s));
+}
+
+
+/* m2 comes back from sd; the sum stands in the document as it was. */
+static bool
+hmw_stats_read(hmw_stats_t *s, json_t *doc, uint64_t count)
+{
+    double   sd;
+    json_t  *sum, *min, *max, *mean, *dev;
+
+    sum = json_object_get(doc, "sum");
+    min = json_object_get(doc, "min");
+    max = json_object_get(doc, "max");
+    mean = json_object_get(doc, "mean");
+    dev = json_object_get(doc, "sd");
+
+    if (!json_is_number(sum) || !json_is_number(min) || !json_is_number(max)
+        || !json_is_number(mean) || !json_is_number(dev))
+    {
+        return false;
+    }
+
+    sd = json_number_value(dev);
+    s->count = count;
+    s->sum = json_number_value(sum);
+    s->min = json_number_value(min);
+    s->max = json_number_value(max);
+    s->mean = json_number_value(mean);
+    s->m2 = sd * sd * (double) (count - 1);
+
+    return true;
 }
 
 

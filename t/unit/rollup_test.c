@@ -280,11 +280,75 @@ test_redis_url(void **state)
 }
 
 
+/* Figures read back and merged are those of all values in one bucket. */
+static void
+test_parts(void **state)
+{
+    int            i;
+    hm_buf_t       out;
+    hm_str_t       text;
+    hmw_bucket_t   all, part, read, sum;
+
+    hmw_bucket_init(&all, false);
+    hmw_bucket_init(&sum, false);
+
+    for (i = 0; i < 300; i++) {
+        if (i % 100 == 0) {
+            hmw_bucket_init(&part, false);
+        }
+
+        hmw_bucket_add(&part, 99.9 + (i * 37 % 100) / 10.0, 0);
+        hmw_bucket_add(&all, 99.9 + (i * 37 % 100) / 10.0, 0);
+
+        if (i % 100 == 99) {
+            hm_buf_init(&out, &hm_heap, 512);
+            hmw_bucket_json(&out, &part);
+            text.data = out.start;
+            text.len = hm_buf_len(&out);
+            assert_int_equal(hmw_bucket_read(&read, text, false), HM_OK);
+            assert_true(hmw_stats_sum(&read.first)
+                        == hmw_stats_sum(&part.first));
+            hmw_bucket_merge(&sum, &read);
+        }
+    }
+
+    assert_int_equal(sum.first.count, 300);
+    assert_true(sum.first.min == all.first.min
+                && sum.first.max == all.first.max);
+    assert_true(fabs(hmw_stats_sum(&sum.first)
+                     - hmw_stats_sum(&all.first)) < 1e-9);
+    assert_true(fabs(hmw_stats_sd(&sum.first)
+                     - hmw_stats_sd(&all.first)) < 1e-9);
+}
+
+
+static void
+test_parts_refused(void **state)
+{
+    size_t                    i;
+    hmw_bucket_t              b;
+    static const char *const  bad[] = {
+        "", "7", "[]", "{}", "{\"count\":0}", "{\"count\":\"1\"}",
+        "{\"count\":1,\"sum\":1,\"min\":1,\"max\":1,\"mean\":1}",
+        "{\"count\":1,\"sum\":null,\"min\":1,\"max\":1,\"mean\":1,\"sd\":0}"
+    };
+
+    for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_int_equal(hmw_bucket_read(&b, text_of(bad[i]), false),
+                         HM_DECLINED);
+        assert_int_equal(hmw_bucket_read(&b, text_of(bad[i]), true),
+                         HM_DECLINED);
+    }
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_figures),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_parts_refused),
         cmocka_unit_test(test_one_value),
         cmocka_unit_test(test_close_values),
         cmocka_unit_test(test_sum_keeps_small),
