@@ -41,75 +41,15 @@
  */
 
 #include "ngx_hm.h"
+#include "ngx_hm_pg.h"
 
 
-#define NGX_HM_PG_DEPTH        16
 #define NGX_HM_PG_BACKOFF_MIN  20
 #define NGX_HM_PG_BACKOFF_MAX  500
 #define NGX_HM_PG_STUCK        20000     /* ms without any answer */
 
 
-typedef enum {
-    NGX_HM_PG_CONNECTING = 0,
-    NGX_HM_PG_PREPARING,
-    NGX_HM_PG_READY,
-    NGX_HM_PG_BACKOFF
-} ngx_hm_pg_state_e;
-
-
-/* A result that several segments look into; the last one clears it. */
-typedef struct ngx_hm_shared_res_s  ngx_hm_shared_res_t;
-
-struct ngx_hm_shared_res_s {
-    PGresult             *res;
-    ngx_uint_t            refs;
-};
-
-
-typedef struct {
-    ngx_queue_t           queue;
-    ngx_queue_t           segs;
-    ngx_queue_t          *at;            /* the segment whose result is due */
-    ngx_uint_t            in_stmt;       /* 0: its context is due */
-    ngx_uint_t            n;
-    uint64_t              first_seq;
-    PGresult             *many_res;
-    unsigned              failed:1;
-    unsigned              many:1;        /* one statement for all of them */
-} ngx_hm_batch_t;
-
-
-typedef struct {
-    ngx_hm_lane_t         lane;
-    ngx_hm_pg_state_e     state;
-    PGconn               *pg;
-    ngx_connection_t     *c;
-    ngx_queue_t           flying;        /* ngx_hm_batch_t, oldest first */
-    ngx_queue_t           spare;
-    ngx_hm_batch_t        batches[NGX_HM_PG_DEPTH];
-    ngx_uint_t            depth;
-    hm_uuid_t             shard;
-    uint64_t              seq;
-    ngx_msec_t            backoff;
-    ngx_msec_t            last_answer;
-    ngx_event_t           timer;
-    ngx_uint_t            told;          /* the fault was logged */
-    unsigned              prepare_failed:1;
-    u_char               *buf;           /* arrays of a batch */
-    size_t                size;
-    unsigned char         seq_be[8];
-} ngx_hm_pgconn_t;
-
-
-typedef struct {
-    const char           *name;
-    ngx_uint_t            conns;
-    ngx_uint_t            depth;         /* batches in flight */
-    ngx_uint_t            batch;         /* segments in one batch */
-} ngx_hm_lane_row_t;
-
-
-static const ngx_hm_lane_row_t  ngx_hm_lanes[] = {
+const ngx_hm_lane_row_t  ngx_hm_lanes[] = {
     { "read",  1, NGX_HM_PG_DEPTH, 128 },
     { "write", 1, 1, 256 },
     { "audit", 1, 1, 1 },
@@ -117,28 +57,14 @@ static const ngx_hm_lane_row_t  ngx_hm_lanes[] = {
     { "slow",  2, 1, 1 }
 };
 
-#define NGX_HM_PG_CONNS   7
-
-
-static const int  ngx_hm_pg_binary[NGX_HM_PARAMS] = {
+const int  ngx_hm_pg_binary[NGX_HM_PARAMS] = {
     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
 };
 
 
-static struct {
-    ngx_hm_main_conf_t   *conf;
-    ngx_log_t            *log;
-    ngx_hm_pgconn_t       conns[NGX_HM_PG_CONNS];
-    ngx_queue_t           queue[NGX_HM_LANE_LAST];
-    ngx_uint_t            queued[NGX_HM_LANE_LAST];
-    ngx_event_t           flush;
-    ngx_event_t           janitor;
-    char                 *conninfo;
-    char                (*names)[8];     /* "s17" */
-    ngx_uint_t            stopped;
-} ngx_hm_pg;
+ngx_hm_pg_t  ngx_hm_pg;
 
 
 static void ngx_hm_pg_connect(ngx_hm_pgconn_t *conn);
@@ -159,16 +85,6 @@ static void ngx_hm_pg_result(ngx_hm_batch_t *b, PGresult *res);
 static void ngx_hm_pg_synced(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b);
 static void ngx_hm_pg_flush(ngx_event_t *ev);
 static ngx_int_t ngx_hm_pg_batch(ngx_hm_pgconn_t *conn);
-static ngx_uint_t ngx_hm_pg_take_many(ngx_hm_pgconn_t *conn,
-    ngx_hm_batch_t *b);
-static ngx_int_t ngx_hm_pg_put_many(ngx_hm_pgconn_t *conn,
-    ngx_hm_batch_t *b);
-static u_char *ngx_hm_pg_array(u_char *p, ngx_hm_batch_t *b, int param,
-    uint32_t oid);
-static void ngx_hm_pg_share(ngx_hm_batch_t *b);
-static ngx_uint_t ngx_hm_pg_asked(ngx_hm_batch_t *b, const PGresult *res,
-    int row);
-static void ngx_hm_pg_share_rows(ngx_hm_batch_t *b);
 static ngx_int_t ngx_hm_pg_put(ngx_hm_pgconn_t *conn, ngx_hm_seg_t *seg);
 static void ngx_hm_pg_push(ngx_hm_pgconn_t *conn);
 static void ngx_hm_pg_fail_queue(ngx_hm_lane_t lane);
@@ -877,316 +793,6 @@ sync:
     ngx_hm_count(NGX_HM_M_PG_SEGMENTS, b->n);
 
     return PQpipelineSync(conn->pg) ? NGX_OK : NGX_ERROR;
-}
-
-
-/*
- * The segments at the head of the queue whose statement has a twin that
- * takes the rows of all of them: at least two of the same.
- */
-static ngx_uint_t
-ngx_hm_pg_take_many(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b)
-{
-    ngx_uint_t      n, twin;
-    ngx_queue_t    *q, *lane;
-    ngx_hm_seg_t   *seg;
-    ngx_hm_stmt_t  *stmt;
-
-#ifdef HM_FAULT_SWAP
-    return 0;
-#endif
-
-    lane = &ngx_hm_pg.queue[conn->lane];
-    stmt = ngx_hm_pg.conf->stmts.elts;
-    twin = 0;
-    n = 0;
-
-    for (q = ngx_queue_head(lane);
-         q != ngx_queue_sentinel(lane) && n < ngx_hm_lanes[conn->lane].batch;
-         q = ngx_queue_next(q))
-    {
-        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
-
-        if (!seg->many || seg->alone || stmt[seg->stmt].many == 0
-            || (twin != 0 && stmt[seg->stmt].many != twin))
-        {
-            break;
-        }
-
-        twin = stmt[seg->stmt].many;
-        n++;
-    }
-
-    if (n < 2) {
-        return 0;
-    }
-
-    while (b->n < n) {
-        q = ngx_queue_head(lane);
-        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
-        ngx_hm_pg_unlink(seg);
-        ngx_queue_insert_tail(&b->segs, &seg->queue);
-        seg->flying = 1;
-        b->n++;
-    }
-
-    b->many = 1;
-
-    return 1;
-}
-
-
-/*
- * One statement for the batch: each parameter an array of the segments' own.
- * Its context names all the actors, each of whom is there for himself only.
- */
-static ngx_int_t
-ngx_hm_pg_put_many(ngx_hm_pgconn_t *conn, ngx_hm_batch_t *b)
-{
-    int              i, lengths[NGX_HM_PARAMS];
-    size_t           need;
-    u_char          *p;
-    const char      *values[NGX_HM_PARAMS], *actors;
-    ngx_queue_t     *q;
-    ngx_hm_seg_t    *seg, *first;
-    ngx_hm_stmt_t   *stmt;
-
-    first = ngx_queue_data(ngx_queue_head(&b->segs), ngx_hm_seg_t, queue);
-    stmt = (ngx_hm_stmt_t *) ngx_hm_pg.conf->stmts.elts + first->stmt;
-
-    need = 4 + b->n * (HM_UUID_TEXT + 1);
-
-    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
-         q = ngx_queue_next(q))
-    {
-        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
-
-        for (i = 0; i < seg->nparams; i++) {
-            need += 4 + (size_t) seg->lengths[i];
-        }
-    }
-
-    need += (size_t) first->nparams * 24;
-
-    if (need > conn->size) {
-        ngx_free(conn->buf);
-        conn->size = 0;
-        conn->buf = ngx_alloc(need * 2, ngx_hm_pg.log);
-
-        if (conn->buf == NULL) {
-            return NGX_ERROR;
-        }
-
-        conn->size = need * 2;
-    }
-
-    p = conn->buf;
-    actors = (char *) p;
-    *p++ = '{';
-
-    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
-         q = ngx_queue_next(q))
-    {
-        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
-
-#ifndef HM_FAULT_NO_CONTEXT
-        hm_uuid_format(&seg->actor, (char *) p);
-        p += HM_UUID_TEXT;
-        *p++ = ',';
-#endif
-    }
-
-    p[-1] = p[-1] == ',' ? '}' : '{';
-
-    if (p[-1] == '{') {
-        *p++ = '}';
-    }
-
-    *p++ = '\0';
-
-    for (i = 0; i < first->nparams; i++) {
-        values[i] = (char *) p;
-
-        if (stmt->oids[i] != 0) {
-            p = ngx_hm_pg_array(p, b, i, stmt->oids[i]);
-        }
-
-        lengths[i] = (int) (p - (u_char *) values[i]);
-    }
-
-    if (first->seq_param >= 0) {
-        hm_put_u64(conn->seq_be, conn->seq);
-        conn->seq += b->n;
-    }
-
-    i = first->seq_param;
-
-    if (i >= 0) {
-        values[i] = (char *) conn->shard.b;
-        lengths[i] = 16;
-        values[i + 1] = (char *) conn->seq_be;
-        lengths[i + 1] = 8;
-    }
-
-    return PQsendQueryPrepared(conn->pg, "ctxs", 1, &actors, NULL, NULL, 0)
-           && PQsendQueryPrepared(conn->pg, ngx_hm_pg.names[stmt->many],
-                                  first->nparams, values, lengths,
-                                  ngx_hm_pg_binary, 1)
-           ? NGX_OK : NGX_ERROR;
-}
-
-
-static u_char *
-ngx_hm_pg_array(u_char *p, ngx_hm_batch_t *b, int param, uint32_t oid)
-{
-    ngx_queue_t   *q;
-    ngx_hm_seg_t  *seg;
-
-    p = hm_put_array(p, oid, (uint32_t) b->n);
-
-    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
-         q = ngx_queue_next(q))
-    {
-        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
-
-        if (seg->values[param] == NULL) {
-            hm_put_u32(p, (uint32_t) -1);
-            p += 4;
-            continue;
-        }
-
-        hm_put_u32(p, (uint32_t) seg->lengths[param]);
-        p = ngx_cpymem(p + 4, seg->values[param],
-                       (size_t) seg->lengths[param]);
-    }
-
-    return p;
-}
-
-
-/* Has anybody in the batch asked for this row, as its owner? */
-static ngx_uint_t
-ngx_hm_pg_asked(ngx_hm_batch_t *b, const PGresult *res, int row)
-{
-    hm_uuid_t      id, owner;
-    ngx_queue_t   *q;
-    ngx_hm_seg_t  *seg;
-
-    id = hm_row_uuid(res, row, 0);
-    owner = hm_row_uuid(res, row, 1);
-
-    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
-         q = ngx_queue_next(q))
-    {
-        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
-
-        if (ngx_memcmp(owner.b, seg->values[0], 16) == 0
-            && ngx_memcmp(id.b, seg->values[1], 16) == 0)
-        {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-/*
- * Reads: each segment looks into the one result, at the row with its owner
- * and id.  Rows come in the order of the batch, but for those that are not
- * there.  A row that nobody asked for is given to whoever asked for its id:
- * the comparison of owners refuses it there, aloud.
- */
-static void
-ngx_hm_pg_share_rows(ngx_hm_batch_t *b)
-{
-    int                   i, n, row, alien;
-    hm_uuid_t             id, owner;
-    ngx_queue_t          *q;
-    ngx_hm_seg_t         *seg;
-    ngx_hm_shared_res_t  *shared;
-
-    shared = ngx_alloc(sizeof(ngx_hm_shared_res_t), ngx_hm_pg.log);
-
-    if (shared == NULL) {
-        b->failed = 1;
-        return;
-    }
-
-    shared->res = b->many_res;
-    shared->refs = b->n;
-    b->many_res = NULL;
-
-    n = PQntuples(shared->res);
-    row = 0;
-
-    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
-         q = ngx_queue_next(q))
-    {
-        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
-        seg->was_many = 1;
-        seg->shared = shared;
-        seg->res = shared->res;
-        seg->row = -1;
-        alien = -1;
-
-        for (i = 0; i < n; i++, row++) {
-            row = row < n ? row : 0;
-            id = hm_row_uuid(shared->res, row, 0);
-
-            if (ngx_memcmp(id.b, seg->values[1], 16) != 0) {
-                continue;
-            }
-
-            owner = hm_row_uuid(shared->res, row, 1);
-
-            if (ngx_memcmp(owner.b, seg->values[0], 16) == 0) {
-                seg->row = row;          /* two may ask for the same one */
-                break;
-            }
-
-            alien = row;
-        }
-
-        if (seg->row < 0 && alien >= 0
-            && !ngx_hm_pg_asked(b, shared->res, alien))
-        {
-            seg->row = alien;
-        }
-    }
-}
-
-
-/* Whose row became what: matched by the id that comes back. */
-static void
-ngx_hm_pg_share(ngx_hm_batch_t *b)
-{
-    int            row;
-    hm_uuid_t      id;
-    ngx_queue_t   *q;
-    ngx_hm_seg_t  *seg;
-
-    row = 0;
-
-    for (q = ngx_queue_head(&b->segs); q != ngx_queue_sentinel(&b->segs);
-         q = ngx_queue_next(q))
-    {
-        seg = ngx_queue_data(q, ngx_hm_seg_t, queue);
-        seg->was_many = 1;
-        seg->many_owner = hm_nil_uuid;
-
-        if (b->many_res == NULL || row >= PQntuples(b->many_res)) {
-            continue;
-        }
-
-        id = hm_row_uuid(b->many_res, row, 0);
-
-        if (ngx_memcmp(id.b, seg->values[0], 16) == 0) {
-            seg->many_owner = hm_row_uuid(b->many_res, row, 1);
-        }
-
-        row++;
-    }
 }
 
 
