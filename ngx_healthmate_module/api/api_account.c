@@ -849,9 +849,18 @@ account_change_done(ngx_hm_ctx_t *hm)
 
     /* no row: another change came first, so that it was not current */
 
-    return PQntuples(hm->seg.res) == 1
-           ? account_reply(hm, NGX_HTTP_NO_CONTENT)
-           : ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
+    if (PQntuples(hm->seg.res) != 1) {
+        return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
+    }
+
+    /* the device's cookie holds the version; without one it is a stranger */
+
+    if (hm->device.known) {
+        (void) ngx_hm_device_make(hm, &hm->subject,
+                                  hm_row_u32(hm->seg.res, 0, 0));
+    }
+
+    return account_reply(hm, NGX_HTTP_NO_CONTENT);
 }
 
 

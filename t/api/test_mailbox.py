@@ -292,6 +292,34 @@ def test_change_password(stack, outbox, anon):
     assert "HealthMate: Your password was changed" in subjects
 
 
+def test_change_password_keeps_the_device(stack, anon):
+    """The cookie of a known device goes with the password."""
+    from hmstack import b64d
+
+    def device(r):
+        return [v.split(";")[0] for v in r.headers("set-cookie")
+                if v.startswith("hm-dev=")]
+
+    c = stack.new_user()
+    r = login(anon, c.email, PASSWORD)
+    ok(r)
+    old = device(r)
+    assert len(old) == 1
+    c.token, c.cookie = r.json()["access_token"], old[0]
+    r = c.post("/auth/change-password", {"current_password": PASSWORD,
+                                         "new_password": NEW})
+    assert r.status == 204, r
+    new = device(r)
+    assert len(new) == 1 and new != old
+    ids = [b64d(v[len("hm-dev=hmd1."):])[:36] for v in old + new]
+    assert ids[0][:32] == ids[1][:32]           # device and person
+    assert ids[0][32:] != ids[1][32:]           # version of the password
+    c.cookie = None
+    r = c.post("/auth/change-password", {"current_password": NEW,
+                                         "new_password": PASSWORD})
+    assert r.status == 204 and not device(r), r
+
+
 def test_two_changes_at_once(stack, anon):
     c = stack.new_user()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
