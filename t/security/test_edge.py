@@ -489,10 +489,10 @@ def test_connections_by_address(stack, user):
 
 
 def test_a_clinic_is_not_limited(edge, user):
-    """1,500 requests from one address as fast as they go."""
+    """600 requests from one address as fast as they go."""
     c = edge.client(user.token)
     assert {c.get("/health-data?limit=1").status
-            for _ in range(1500)} == {200}
+            for _ in range(600)} == {200}
 
 
 def test_limits_off_count_and_refuse_nobody(stack):
@@ -602,7 +602,10 @@ def test_log_lines_are_json_and_say_little(stack, user):
                     + b"\r\n\r\n", b"\x16\x03\x01" + b"a" * 50,
                     b"GET / HTTP/1.1\r\nHost: l\r\n" + canary.encode()):
             exchange(e.http, raw, timeout=1, shut=True)
-            exchange(e.https, raw, tls=True, timeout=1)
+            try:
+                exchange(e.https, raw, tls=True, timeout=1)
+            except OSError:
+                pass                    # closed while we were still writing
         c.get("/health-data?limit=7", headers={"X-Request-ID": "last-one"})
         settle(e, "last-one")
         lines = json_lines(e.log("access.log"))

@@ -46,7 +46,8 @@ def pebble(edge, tmp_path_factory):
         "httpPort": edge.acme, "tlsPort": edge.https,
         "ocspResponderURL": "", "externalAccountBindingRequired": False}},
         open(d + "/config.json", "w"))
-    env = dict(os.environ, PEBBLE_VA_NOSLEEP="1")
+    env = dict(os.environ, PEBBLE_VA_NOSLEEP="1",
+               PEBBLE_WFE_NONCEREJECT="0")
     log = open(d + "/log", "wb")
     ps = [subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL,
                            stdout=log, stderr=log) for argv in (

@@ -25,7 +25,8 @@ SEEN = {"TLS1", "TLS1_1", "TLS1_2", "TLS1_3", "SSLv2", "SSLv3", "HSTS_time",
 def test_testssl(stack, tmp_path):
     out = tmp_path / "out.json"
     r = subprocess.run(
-        ["testssl", "--quiet", "--color", "0", "--warnings", "batch",
+        # everything that is judged; no simulation of clients
+        ["testssl", "-p", "-s", "-f", "-P", "-S", "-h", "-U", "--quiet", "--color", "0", "--warnings", "batch",
          "--nodns", "none", "--ip", "127.0.0.1", "--jsonfile", str(out),
          "localhost:%d" % stack.https], stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400)

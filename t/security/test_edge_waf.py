@@ -143,7 +143,8 @@ def calls(rnd, user, ids):
                                        "height_m": 1.8}, []),
         ("POST", BASE + "/auth/refresh", {
             "refresh_token": "AbC-_" * 30 + ".x'y"}, []),
-        ("POST", BASE + "/auth/logout", None, []),
+        ("POST", BASE + "/auth/logout", None,
+         [("Authorization", "Bearer a.b.c")]),
         ("GET", BASE + "/fhir/R4/Observation?patient=%s&code=http%%3A%%2F"
          "%%2Floinc.org%%7C8867-4&date=ge2026-01-01&_sort=-date&_count=50"
          % uuid7(), None, []),
