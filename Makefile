@@ -10,7 +10,8 @@ CFLAGS  += $(OPT) -g -std=gnu11 -fPIC -fvisibility=hidden \
 	-Wformat=2 -Wno-unused-parameter -Werror \
 	-fstack-protector-strong -D_FORTIFY_SOURCE=2
 LDFLAGS += -Wl,-z,relro,-z,now -Wl,--as-needed
-LIB_LIBS = -ljansson -ljwt -largon2 -lunistring -lcrypto -lm -lpthread
+LIB_LIBS = -ljansson -ljwt -largon2 -lunistring -lfido2 \
+	-loath -lqrencode -lcrypto -lm -lpthread
 PG_INC  := -I$(shell pg_config --includedir 2>/dev/null || echo .)
 
 LIB_SRC  = $(wildcard libhealthmate/*.c libhealthmate/resources/*.c)

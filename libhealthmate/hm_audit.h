@@ -29,7 +29,8 @@
 #define HM_AUDIT_RESOURCES(X)                                                 \
     X(0, NONE, "none")        X(1, HEALTH_DATA, "health_data")                \
     X(2, USER, "user")        X(3, SESSION, "session")                        \
-    X(4, ANALYTICS, "analytics") X(5, KEY, "key")     X(6, JOB, "job")
+    X(4, ANALYTICS, "analytics") X(5, KEY, "key")     X(6, JOB, "job")      \
+    X(20, FACTOR, "factor")
 
 typedef enum {
 #define X(n, id, name)  HM_AUDIT_##id = n,

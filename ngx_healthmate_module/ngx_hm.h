@@ -22,6 +22,8 @@
  *   ngx_hm_keys.c                  keys of people, loaded when missing
  *   ngx_hm_redis.c                 the doorbell
  *   ngx_hm_kdf.c                   password hashing in a thread pool
+ *   ngx_hm_work.c                  other work there
+ *   ngx_hm_mfa.c, _passkey.c       second factors of a login
  *   ngx_hm_reply.c                 JSON and problem answers
  *   ngx_hm_crud.c                  the engine behind every hm_resource_t
  *   ngx_hm_metrics.c, _lag.c       counters in shared memory
@@ -61,6 +63,7 @@
 #include "hm_row.h"
 #include "hm_audit.h"
 #include "hm_job.h"
+#include "hm_webauthn.h"
 
 
 #define NGX_HM_VERSION          "0.1.0"
@@ -138,6 +141,8 @@ struct ngx_hm_route_s {
 
 /* Needs a login (or reauth) of the last minutes, see ngx_hm_fresh.c. */
 #define NGX_HM_FRESH      1
+/* Open to a session that still lacks the second factor its role needs. */
+#define NGX_HM_ENROL      2
 
 extern const ngx_hm_route_t  ngx_hm_routes[];
 extern const ngx_uint_t      ngx_hm_nroutes;
@@ -356,6 +361,7 @@ struct ngx_hm_ctx_s {
     hm_record_t            *old;
     PGresult               *old_res;     /* what its texts point into */
     void                   *data;        /* of the endpoint family */
+    void                   *mfa;         /* of a factor being judged */
     ngx_uint_t              tries;       /* races lost */
     ngx_uint_t              loads;       /* of keys, one after another */
     ngx_uint_t              leaf;        /* of the subject's rows */
@@ -413,6 +419,10 @@ struct ngx_hm_main_conf_s {
     ngx_uint_t              environment;
     ngx_uint_t              admin_phi;
     ngx_uint_t              registration;
+    ngx_uint_t              mfa_roles;   /* 1 << hm_role_t */
+    ngx_str_t               webauthn_id;
+    ngx_array_t            *webauthn_origins;    /* hm_str_t */
+    hm_webauthn_rp_t        webauthn;
     ngx_flag_t              limits;
     ngx_flag_t              demo;
     ngx_flag_t              jwks;
@@ -500,6 +510,20 @@ typedef enum {
     NGX_HM_SQL_EMAIL_TAKE,
     NGX_HM_SQL_PING,
     NGX_HM_SQL_SESSION_CHECK,
+    NGX_HM_SQL_TOTP_GET,
+    NGX_HM_SQL_TOTP_START,
+    NGX_HM_SQL_TOTP_CONFIRM,
+    NGX_HM_SQL_TOTP_USE,
+    NGX_HM_SQL_TOTP_REMOVE,
+    NGX_HM_SQL_RECOVERY_NEW,
+    NGX_HM_SQL_RECOVERY_USE,
+    NGX_HM_SQL_CHALLENGE,
+    NGX_HM_SQL_PASSKEYS,
+    NGX_HM_SQL_PASSKEY_WHO,
+    NGX_HM_SQL_PASSKEY_ADD,
+    NGX_HM_SQL_PASSKEY_FIND,
+    NGX_HM_SQL_PASSKEY_USE,
+    NGX_HM_SQL_PASSKEY_REMOVE,
     NGX_HM_SQL_STATIC
 } ngx_hm_static_t;
 
@@ -777,6 +801,19 @@ typedef struct {
 
 /* NGX_BUSY: the queue of the pool is full. */
 ngx_int_t ngx_hm_kdf(ngx_hm_ctx_t *hm, ngx_hm_kdf_t *in);
+
+/* Other work: a copy of `size` bytes goes there and comes back. */
+typedef void (*ngx_hm_work_pt)(void *work);
+ngx_hm_rc_t ngx_hm_work(ngx_hm_ctx_t *hm, ngx_hm_work_pt run, void *work,
+    size_t size);
+
+
+/* Second factors; the rest of it stands in ngx_hm_mfa.h. */
+
+/* Must this role have one, and has the token none? */
+ngx_uint_t ngx_hm_factor_missing(ngx_hm_ctx_t *hm);
+/* users.mfa, a text[] as PostgreSQL sends it, as a JSON array. */
+void ngx_hm_mfa_json(hm_buf_t *b, hm_str_t names);
 
 
 /* Replies. */

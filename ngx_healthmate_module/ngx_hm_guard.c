@@ -333,7 +333,12 @@ ngx_hm_guard_gate(ngx_hm_ctx_t *hm)
         return p;
     }
 
-    return ngx_hm_limit(hm, NGX_HM_CLASS_DEFAULT, 1);
+    p = ngx_hm_limit(hm, NGX_HM_CLASS_DEFAULT, 1);
+
+    /* who still has to set a second factor up goes nowhere else */
+
+    return p == HM_PROBLEM_NONE && hm->signed_in && ngx_hm_factor_missing(hm)
+           ? HM_PROBLEM_MFA_REQUIRED : p;
 }
 
 

@@ -98,6 +98,26 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
     { NGX_HTTP_POST, API "/users/me/email", "AddressChange", "Accepted",
       NULL, 202, 0 },
 
+    { NGX_HTTP_POST, API "/auth/mfa/totp", NULL, "TotpSecret", NULL, 200,
+      NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_POST, API "/auth/mfa/totp/confirm", "TotpConfirm",
+      "RecoveryCodes", NULL, 200, NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_DELETE, API "/auth/mfa/totp", NULL, NULL, NULL, 204, 0 },
+    { NGX_HTTP_POST, API "/auth/mfa/recovery-codes", NULL, "RecoveryCodes",
+      NULL, 200, 0 },
+    { NGX_HTTP_POST, API "/auth/passkeys/register/options", NULL,
+      "WebauthnOptions", NULL, 200, 0 },
+    { NGX_HTTP_POST, API "/auth/passkeys/register/verify", "PasskeyNew",
+      "Passkey", NULL, 201, NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_POST, API "/auth/passkeys/login/options", NULL,
+      "WebauthnOptions", NULL, 200, 0 },
+    { NGX_HTTP_POST, API "/auth/passkeys/login/verify", "PasskeyLogin",
+      "Session", NULL, 200, NGX_HM_OA_SESSION },
+    { NGX_HTTP_GET, API "/auth/passkeys", NULL, "PasskeyList", NULL, 200,
+      0 },
+    { NGX_HTTP_DELETE, API "/auth/passkeys/{id}", NULL, NULL, NULL, 204,
+      0 },
+
     { NGX_HTTP_GET, "/health", NULL, "Health", NULL, 200, 0 },
     { NGX_HTTP_GET, "/ready", NULL, "Ready", NULL, 200, NGX_HM_OA_UNREADY },
     { NGX_HTTP_GET, "/version", NULL, "Version", NULL, 200, 0 },
@@ -124,6 +144,8 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_tag_texts[] = {
     { "Health data", "Measurements of a person, sealed one by one." },
     { "Analytics", "Figures over time, computed in the background." },
     { "Accounts", "Opening an account, logging in, the account itself." },
+    { "Second factors", "One-time codes, recovery codes and passkeys of the "
+      "caller." },
     { "System", "The service about itself; no token, nothing personal." }
 };
 
@@ -322,9 +344,12 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
       "pair; any later use of an older one ends the session.'}}" },
 
     { "Reauth", "'type':'object','additionalProperties':false,"
-      "'required':['password'],'properties':{"
-      "'password':{'type':'string','format':'password',"
-      "'writeOnly':true}}" },
+      "'description':'One of them; where a second factor is set up, that or "
+      "the password with a code.','minProperties':1,'properties':{"
+      "'password':{'type':['string','null'],'format':'password',"
+      "'writeOnly':true},'otp':{'type':['string','null'],'description':"
+      "'A one-time or recovery code.'},'passkey':"
+      OR_NULL(REF("PasskeyAssertion")) "}" },
 
     { "SessionList", "'description':'The open ones, 200 at most.',"
       "'type':'object','required':['items','next'],'properties':{"
@@ -382,6 +407,69 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
       "'required':['current_password','new_password'],'properties':{"
       "'current_password':" OLD_PASSWORD ","
       "'new_password':" NEW_PASSWORD "}" },
+
+    { "TotpSecret", "'description':'Shown once.  It counts when a code of it "
+      "was confirmed within 15 minutes.','type':'object','required':["
+      "'secret','otpauth_uri','qr_svg'],'properties':{"
+      "'secret':{'type':'string','pattern':'^[A-Z2-7]{32}$'},"
+      "'otpauth_uri':{'type':'string','format':'uri'},"
+      "'qr_svg':{'type':'string','description':'The address as a QR code, "
+      "an SVG document.'}}" },
+
+    { "TotpConfirm", "'type':'object','additionalProperties':false,"
+      "'required':['otp'],'properties':{'otp':{'type':'string',"
+      "'pattern':'^[0-9]{6}$'}}" },
+
+    { "RecoveryCodes", "'description':'Shown once; each takes the place of a "
+      "one-time code once.','type':'object','required':['recovery_codes'],"
+      "'properties':{'recovery_codes':{'type':'array','minItems':10,"
+      "'maxItems':10,'items':{'type':'string'}}}" },
+
+    { "WebauthnOptions", "'description':'The JSON form of WebAuthn, for "
+      "parseCreationOptionsFromJSON or parseRequestOptionsFromJSON.',"
+      "'type':'object','required':['challenge','timeout'],'properties':{"
+      "'challenge':{'type':'string'},'timeout':" COUNT "},"
+      "'additionalProperties':true" },
+
+    { "PasskeyNew", "'description':'What navigator.credentials.create() "
+      "gave, as toJSON() writes it; members not named here are not looked "
+      "at.','type':'object','required':['id','rawId','response'],"
+      "'properties':{'id':{'type':'string'},'rawId':{'type':'string'},"
+      "'name':{'type':['string','null'],'minLength':1,'maxLength':200,"
+      "'description':'A label.'},'response':{'type':'object','required':["
+      "'clientDataJSON','attestationObject'],'properties':{"
+      "'clientDataJSON':{'type':'string'},"
+      "'attestationObject':{'type':'string'},'transports':{'type':'array',"
+      "'items':{'type':'string'}}}}},'additionalProperties':true" },
+
+    { "PasskeyAssertion", "'description':'What navigator.credentials.get() "
+      "gave, as toJSON() writes it; members not named here are not looked "
+      "at.','type':'object','required':['id','rawId','response'],"
+      "'properties':{'id':{'type':'string'},'rawId':{'type':'string'},"
+      "'response':{'type':'object','required':['clientDataJSON',"
+      "'authenticatorData','signature','userHandle'],'properties':{"
+      "'clientDataJSON':{'type':'string'},"
+      "'authenticatorData':{'type':'string'},"
+      "'signature':{'type':'string'},'userHandle':{'type':'string'}}}},"
+      "'additionalProperties':true" },
+
+    { "PasskeyLogin", "'description':'A passkey, and as in Login whether the "
+      "tokens are bound to a cookie.','allOf':[" REF("PasskeyAssertion")
+      "],'type':'object','properties':{'fingerprint':{'type':['boolean',"
+      "'null']}}" },
+
+    { "Passkey", "'description':'A WebAuthn credential of the account.',"
+      "'type':'object','required':['id','name','backed_up','transports',"
+      "'created_at','last_used_at'],'properties':{'id':" UUID ","
+      "'name':" TEXT_NULL ",'backed_up':{'type':'boolean','description':"
+      "'Synchronised to other devices.'},'transports':{'type':'array',"
+      "'items':{'type':'string','enum':['usb','nfc','ble','smart-card',"
+      "'hybrid','internal']}},'created_at':" TIME ","
+      "'last_used_at':" TIME_NULL "}" },
+
+    { "PasskeyList", "'type':'object','required':['items','next'],"
+      "'properties':{'items':{'type':'array','maxItems':20,"
+      "'items':" REF("Passkey") "},'next':{'type':'null'}}" },
 
     { "Value", "'description':'In the unit of the type; an object for a "
       "compound type.','anyOf':[{'type':'number'}," REF("BloodPressure")

@@ -176,6 +176,10 @@ ngx_hm_gate(ngx_hm_ctx_t *hm)
     }
 
     if (hm->route->perm != HM_PERM_NONE) {
+        if (!(hm->route->flags & NGX_HM_ENROL) && ngx_hm_factor_missing(hm)) {
+            return HM_PROBLEM_MFA_REQUIRED;
+        }
+
         p = ngx_hm_gate_subject(hm);
         if (p != HM_PROBLEM_NONE) {
             return p;

@@ -84,10 +84,12 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
     /* accounts */
 
     { GET, "/api/v1/auth/me", P(SELF), C(DEFAULT), A(READ), OF(USER),
-      B(NONE), NULL, ngx_hm_auth_me, NULL, "Accounts", "My account" },
+      B(NONE), NULL, ngx_hm_auth_me, NULL, "Accounts", "My account", NULL,
+      NGX_HM_ENROL },
 
     { GET, "/api/v1/users/me", P(SELF), C(DEFAULT), A(READ), OF(USER),
-      B(NONE), NULL, ngx_hm_auth_me, NULL, "Accounts", "My account" },
+      B(NONE), NULL, ngx_hm_auth_me, NULL, "Accounts", "My account", NULL,
+      NGX_HM_ENROL },
 
     { POST, "/api/v1/auth/login", P(NONE), C(AUTH), A(LOGIN), OF(SESSION),
       B(JSON), NULL, ngx_hm_auth_login, NULL, "Accounts",
@@ -127,15 +129,16 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
 
     { POST, "/api/v1/auth/reauth", P(SELF), C(DEFAULT), A(REAUTH),
       OF(SESSION), B(JSON), NULL, ngx_hm_session_reauth, NULL, "Accounts",
-      "Prove anew who I am, for what needs a recent login" },
+      "Prove anew who I am, for what needs a recent login", NULL,
+      NGX_HM_ENROL },
 
     { POST, "/api/v1/auth/logout", P(SELF), C(DEFAULT), A(LOGOUT),
       OF(SESSION), B(ANY), NULL, ngx_hm_session_logout, NULL, "Accounts",
-      "End this session" },
+      "End this session", NULL, NGX_HM_ENROL },
 
     { POST, "/api/v1/auth/logout-all", P(SELF), C(DEFAULT), A(LOGOUT),
       OF(SESSION), B(ANY), NULL, ngx_hm_session_logout_all, NULL,
-      "Accounts", "End all my sessions" },
+      "Accounts", "End all my sessions", NULL, NGX_HM_ENROL },
 
     { GET, "/api/v1/auth/sessions", P(SELF), C(DEFAULT), A(LIST),
       OF(SESSION), B(NONE), NULL, ngx_hm_session_list, NULL, "Accounts",
@@ -144,6 +147,54 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
     { DELETE, "/api/v1/auth/sessions/{id}", P(SELF), C(DEFAULT), A(DELETE),
       OF(SESSION), B(NONE), NULL, ngx_hm_session_delete, NULL, "Accounts",
       "End one of my sessions" },
+
+    /* second factors */
+
+    { POST, "/api/v1/auth/mfa/totp", P(SELF), C(AUTH), A(CREATE), OF(FACTOR),
+      B(ANY), NULL, ngx_hm_mfa_totp, NULL, "Second factors",
+      "Begin to set up one-time codes: secret, address, QR code", NULL,
+      NGX_HM_FRESH|NGX_HM_ENROL },
+
+    { POST, "/api/v1/auth/mfa/totp/confirm", P(SELF), C(AUTH), A(UPDATE),
+      OF(FACTOR), B(JSON), NULL, ngx_hm_mfa_confirm, NULL, "Second factors",
+      "Show a first code; answers with recovery codes", NULL,
+      NGX_HM_FRESH|NGX_HM_ENROL },
+
+    { DELETE, "/api/v1/auth/mfa/totp", P(SELF), C(AUTH), A(DELETE),
+      OF(FACTOR), B(NONE), NULL, ngx_hm_mfa_remove, NULL, "Second factors",
+      "Give up one-time codes", NULL, NGX_HM_FRESH|NGX_HM_ENROL },
+
+    { POST, "/api/v1/auth/mfa/recovery-codes", P(SELF), C(AUTH), A(CREATE),
+      OF(FACTOR), B(ANY), NULL, ngx_hm_mfa_recovery, NULL, "Second factors",
+      "New recovery codes; those before are void", NULL,
+      NGX_HM_FRESH|NGX_HM_ENROL },
+
+    { POST, "/api/v1/auth/passkeys/register/options", P(SELF), C(AUTH),
+      A(READ), OF(USER), B(ANY), NULL, ngx_hm_passkey_register_options, NULL,
+      "Second factors", "Options to make a passkey with (WebAuthn)", NULL,
+      NGX_HM_FRESH|NGX_HM_ENROL },
+
+    { POST, "/api/v1/auth/passkeys/register/verify", P(SELF), C(AUTH),
+      A(CREATE), OF(FACTOR), B(JSON), NULL, ngx_hm_passkey_register_verify,
+      NULL, "Second factors", "Register the passkey that was made", NULL,
+      NGX_HM_FRESH|NGX_HM_ENROL },
+
+    { POST, "/api/v1/auth/passkeys/login/options", P(NONE), C(AUTH), A(READ),
+      OF(NONE), B(ANY), NULL, ngx_hm_passkey_login_options, NULL,
+      "Second factors", "A challenge to log in with (WebAuthn)" },
+
+    { POST, "/api/v1/auth/passkeys/login/verify", P(NONE), C(AUTH), A(LOGIN),
+      OF(SESSION), B(JSON), NULL, ngx_hm_passkey_login_verify, NULL,
+      "Second factors", "Log in with a passkey" },
+
+    { GET, "/api/v1/auth/passkeys", P(SELF), C(AUTH), A(LIST), OF(FACTOR),
+      B(NONE), NULL, ngx_hm_passkey_list, NULL, "Second factors",
+      "My passkeys, newest first", NULL, NGX_HM_ENROL },
+
+    { DELETE, "/api/v1/auth/passkeys/{id}", P(SELF), C(AUTH), A(DELETE),
+      OF(FACTOR), B(NONE), NULL, ngx_hm_passkey_remove, NULL,
+      "Second factors", "Remove a passkey", NULL,
+      NGX_HM_FRESH|NGX_HM_ENROL },
 
     /* the service itself */
 

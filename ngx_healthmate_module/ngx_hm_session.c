@@ -500,8 +500,10 @@ ngx_hm_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b, const PGresult *r)
     hm_buf_printf(b, ",\"email_verified\":%s,\"role\":",
                   PQgetisnull(r, 0, NGX_HM_U_VERIFIED) ? "false" : "true");
     hm_json_text(b, hm_row_str(r, 0, NGX_HM_U_ROLE));
-    hm_buf_printf(b, ",\"is_active\":%s,\"mfa\":[],\"created_at\":",
+    hm_buf_printf(b, ",\"is_active\":%s,\"mfa\":",
                   hm_row_bool(r, 0, NGX_HM_U_ACTIVE) ? "true" : "false");
+    ngx_hm_mfa_json(b, hm_row_str(r, 0, NGX_HM_U_MFA));
+    hm_buf_lit(b, ",\"created_at\":");
     hm_json_time(b, hm_row_time(r, 0, NGX_HM_U_CREATED));
     hm_buf_lit(b, ",\"updated_at\":");
     hm_json_time(b, hm_row_time(r, 0, NGX_HM_U_UPDATED));

@@ -28,6 +28,22 @@ static const hm_resource_t  *ngx_hm_resources[] = {
     " + ('hwk' = any (" names "))::int4 * 4"
 
 
+/* The audit row of a change of a factor, after the CTE that made it. */
+#define FACTOR_AUDIT(action, cte, yes, no)                                    \
+    " a as (insert into audit_logs (shard, seq, at, action, resource,"        \
+    " outcome, actor_role, purpose, actor, session, user_id, first_id,"       \
+    " items, origin) select $4::uuid, $5::int8, $2::timestamptz, " action     \
+    ", 20, case when exists (select from " cte ") then " yes " else " no      \
+    " end, $6::int2, 1, $1::uuid, $3::uuid, $1::uuid, $1::uuid, 1,"           \
+    " $7::bytea)"
+
+/* Who sets a factor up has shown it: the session goes on as one with it. */
+#define FACTOR_SESSION(amr_name, cte)                                         \
+    " s as (update sessions set amr = array_append(array_remove(amr, '"       \
+    amr_name "'), '" amr_name "') where id = $3::uuid"                        \
+    " and user_id = $1::uuid and exists (select from " cte ")),"
+
+
 static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
 
     [NGX_HM_SQL_KEY_LOAD] = { "key_load",
@@ -312,7 +328,165 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
     [NGX_HM_SQL_SESSION_CHECK] = { "session_check",
         "select hm_session_check($1::uuid, $2::uuid, $3::text,"
         " $4::timestamptz)",
-        NGX_HM_ON(READ), 4 }
+        NGX_HM_ON(READ), 4 },
+
+    /*
+     * Second factors.  1 user 2 now 3 session 4 shard 5 seq 6 role 7 origin
+     * in all that change one.
+     */
+    [NGX_HM_SQL_TOTP_GET] = { "totp_get",
+        "select u.id, t.secret, t.dek_version, t.last_step, t.started_at,"
+        " t.confirmed_at is not null, u.email, u.dek_version"
+        " from users u left join mfa_totp t on t.user_id = u.id"
+        " where u.id = $1::uuid and u.erased_at is null",
+        NGX_HM_ON(READ), 1 },
+
+    /* 8 secret 9 dek_version */
+    [NGX_HM_SQL_TOTP_START] = { "totp_start",
+        "with k as (select from user_keys where user_id = $1::uuid"
+        " and version = $9::int4 and state = 'active'),"
+        " t as (insert into mfa_totp (user_id, secret, dek_version,"
+        " started_at, created_at, updated_at) select $1::uuid, $8::bytea,"
+        " $9::int4, $2::timestamptz, $2::timestamptz, $2::timestamptz"
+        " from k on conflict (user_id) do update set"
+        " secret = excluded.secret, dek_version = excluded.dek_version,"
+        " started_at = excluded.started_at, last_step = 0,"
+        " updated_at = excluded.updated_at"
+        " where mfa_totp.confirmed_at is null returning user_id),"
+        FACTOR_AUDIT("3", "t", "200", "409")
+        " select exists (select from k), (select user_id from t)",
+        NGX_HM_ON(SOLO), 9 },
+
+    /* 8 step 9 started_at 10 code indexes */
+    [NGX_HM_SQL_TOTP_CONFIRM] = { "totp_confirm",
+        "with t as (update mfa_totp set confirmed_at = $2::timestamptz,"
+        " last_step = $8::int8, updated_at = $2::timestamptz"
+        " where user_id = $1::uuid and confirmed_at is null"
+        " and started_at = $9::timestamptz returning user_id),"
+        " d as (delete from mfa_recovery_codes where user_id = $1::uuid"
+        " and exists (select from t)),"
+        " c as (insert into mfa_recovery_codes (user_id, code_index,"
+        " created_at) select t.user_id, x.i, $2::timestamptz"
+        " from t, unnest($10::bytea[]) x(i)),"
+        FACTOR_SESSION("otp", "t")
+        FACTOR_AUDIT("4", "t", "200", "404")
+        " select t.user_id, hm_mail(t.user_id, 'mfa_changed') from t",
+        NGX_HM_ON(SOLO), 10 },
+
+    /* A code works once: the step only grows. 1 user 2 now 3 step */
+    [NGX_HM_SQL_TOTP_USE] = { "totp_use",
+        "update mfa_totp set last_step = $3::int8,"
+        " updated_at = $2::timestamptz where user_id = $1::uuid"
+        " and confirmed_at is not null and last_step < $3::int8"
+        " returning user_id",
+        NGX_HM_ON(SOLO), 3 },
+
+    [NGX_HM_SQL_TOTP_REMOVE] = { "totp_remove",
+        "with t as (delete from mfa_totp where user_id = $1::uuid"
+        " returning user_id),"
+        FACTOR_AUDIT("5", "t", "204", "404")
+        " select t.user_id, hm_mail(t.user_id, 'mfa_changed') from t",
+        NGX_HM_ON(SOLO), 7 },
+
+    /* 8 code indexes */
+    [NGX_HM_SQL_RECOVERY_NEW] = { "recovery_new",
+        "with t as (select id from users where id = $1::uuid"
+        " and mfa <> '{}' for update),"
+        " d as (delete from mfa_recovery_codes where user_id = $1::uuid"
+        " and exists (select from t)),"
+        " c as (insert into mfa_recovery_codes (user_id, code_index,"
+        " created_at) select t.id, x.i, $2::timestamptz"
+        " from t, unnest($8::bytea[]) x(i)),"
+        FACTOR_AUDIT("3", "t", "200", "404")
+        " select t.id, hm_mail(t.id, 'mfa_changed') from t",
+        NGX_HM_ON(SOLO), 8 },
+
+    /* 1 user 2 code index */
+    [NGX_HM_SQL_RECOVERY_USE] = { "recovery_use",
+        "with t as (delete from mfa_recovery_codes where user_id = $1::uuid"
+        " and code_index = $2::bytea returning user_id)"
+        " select t.user_id, hm_mail(t.user_id, 'mfa_changed') from t",
+        NGX_HM_ON(SOLO), 2 },
+
+    /* 1 digest 2 user or null 3 now 4 expires; old ones of nobody go */
+    [NGX_HM_SQL_CHALLENGE] = { "challenge",
+        "with x as (delete from webauthn_challenges where digest in"
+        " (select digest from webauthn_challenges where user_id is null"
+        " and expires_at < $3::timestamptz order by expires_at limit 32"
+        " for update skip locked))"
+        " insert into webauthn_challenges (digest, user_id, expires_at)"
+        " values ($1::bytea, $2::uuid, $4::timestamptz)"
+        " on conflict (user_id) do update set digest = excluded.digest,"
+        " expires_at = excluded.expires_at",
+        NGX_HM_ON(SOLO), 4 },
+
+    [NGX_HM_SQL_PASSKEYS] = { "passkeys",
+        "select id, user_id, credential, dek_version, created_at,"
+        " last_used_at from passkeys where user_id = $1::uuid"
+        " order by created_at desc, id desc limit 20",
+        NGX_HM_ON(READ), 1 },
+
+    /* whom a new one is for, and which there are */
+    [NGX_HM_SQL_PASSKEY_WHO] = { "passkey_who",
+        "select u.id, u.email, u.full_name, u.dek_version, p.id,"
+        " p.credential, p.dek_version from users u"
+        " left join passkeys p on p.user_id = u.id"
+        " where u.id = $1::uuid and u.erased_at is null"
+        " order by p.created_at limit 20",
+        NGX_HM_ON(READ), 1 },
+
+    /*
+     * 8 challenge digest 9 id 10 credential index 11 credential
+     * 12 sign_count 13 dek_version
+     */
+    [NGX_HM_SQL_PASSKEY_ADD] = { "passkey_add",
+        "with w as (delete from webauthn_challenges"
+        " where digest = $8::bytea and user_id = $1::uuid"
+        " and expires_at > $2::timestamptz returning user_id),"
+        " k as (select from user_keys where user_id = $1::uuid"
+        " and version = $13::int4 and state = 'active'),"
+        " n as (select from passkeys where user_id = $1::uuid"
+        " having count(*) < 20),"
+        " t as (insert into passkeys (id, user_id, credential_index,"
+        " credential, sign_count, dek_version, created_at, updated_at)"
+        " select $9::uuid, w.user_id, $10::bytea, $11::bytea, $12::int8,"
+        " $13::int4, $2::timestamptz, $2::timestamptz from w, k, n"
+        " on conflict do nothing returning user_id),"
+        FACTOR_SESSION("hwk", "t")
+        FACTOR_AUDIT("3", "t", "201", "409")
+        " select exists (select from w), exists (select from k),"
+        " exists (select from n), t.user_id,"
+        " hm_mail(t.user_id, 'passkey_changed')"
+        " from (select 1) o left join t on true",
+        NGX_HM_ON(SOLO), 13 },
+
+    /* 1 challenge digest 2 credential index 3 now: it is taken either way */
+    [NGX_HM_SQL_PASSKEY_FIND] = { "passkey_find",
+        "with w as (delete from webauthn_challenges"
+        " where digest = $1::bytea and user_id is null"
+        " and expires_at > $3::timestamptz returning digest)"
+        " select p.id, p.user_id, p.role, p.is_active, p.credential,"
+        " p.dek_version, p.sign_count, p.password_version"
+        " from hm_passkey_lookup($2::bytea) p"
+        " where exists (select from w)",
+        NGX_HM_ON(SOLO), 3 },
+
+    /* 1 user 2 now 3 id 4 count: it grows, or there is none */
+    [NGX_HM_SQL_PASSKEY_USE] = { "passkey_use",
+        "update passkeys set sign_count = $4::int8,"
+        " last_used_at = $2::timestamptz, updated_at = $2::timestamptz"
+        " where id = $3::uuid and user_id = $1::uuid"
+        " and ($4::int8 > sign_count or ($4::int8 = 0 and sign_count = 0))"
+        " returning user_id",
+        NGX_HM_ON(SOLO), 4 },
+
+    /* 8 id */
+    [NGX_HM_SQL_PASSKEY_REMOVE] = { "passkey_remove",
+        "with t as (delete from passkeys where id = $8::uuid"
+        " and user_id = $1::uuid returning user_id),"
+        FACTOR_AUDIT("5", "t", "204", "404")
+        " select t.user_id, hm_mail(t.user_id, 'passkey_changed') from t",
+        NGX_HM_ON(SOLO), 8 }
 };
 
 

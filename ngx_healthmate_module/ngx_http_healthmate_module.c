@@ -11,6 +11,7 @@
  */
 
 #include "ngx_hm.h"
+#include "ngx_hm_mfa.h"
 
 
 static void *ngx_hm_create_main_conf(ngx_conf_t *cf);
@@ -108,6 +109,16 @@ static ngx_command_t  ngx_hm_commands[] = {
     NGX_HM_MAIN("zone", zone_size, ngx_conf_set_size_slot, NULL),
     NGX_HM_MAIN("feed_zone", feed_size, ngx_conf_set_size_slot, NULL),
     NGX_HM_MAIN("thread_pool", pool_name, ngx_conf_set_str_slot, NULL),
+
+    NGX_HM_MAIN("webauthn_rp_id", webauthn_id, ngx_conf_set_str_slot, NULL),
+
+    { ngx_string("healthmate_webauthn_origin"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_hm_webauthn_origin, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("healthmate_mfa_required"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_hm_mfa_required, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
 
     { ngx_string("healthmate_jwt_issuer"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
@@ -267,6 +278,7 @@ ngx_hm_create_main_conf(ngx_conf_t *cf)
     mcf->environment = NGX_CONF_UNSET_UINT;
     mcf->admin_phi = NGX_CONF_UNSET_UINT;
     mcf->registration = NGX_CONF_UNSET_UINT;
+    mcf->mfa_roles = NGX_CONF_UNSET_UINT;
     mcf->zone_size = NGX_CONF_UNSET_SIZE;
     mcf->feed_size = NGX_CONF_UNSET_SIZE;
     mcf->limits = NGX_CONF_UNSET;
@@ -345,6 +357,10 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
 
     if (mcf->jwt.audience.len == 0) {
         mcf->jwt.audience = ngx_hm_hm(audience);
+    }
+
+    if (ngx_hm_mfa_init(cf, mcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
     }
 
     if (ngx_hm_stmts_init(cf, mcf) != NGX_OK

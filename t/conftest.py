@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items):
         p = str(item.fspath)
         if item.name.startswith("test_zz_"):
             return 9
-        for n, part in enumerate(("/api/", "/jobs/", "/security/",
+        for n, part in enumerate(("/api/", "/jobs/", "/web/", "/security/",
                                   "/lifecycle/", "/chaos/")):
             if part in p:
                 return n

@@ -5,14 +5,15 @@
 HM_PACKAGES_RUN="ca-certificates curl gcc make libc6-dev binutils python3 \
 nginx nginx-dev postgresql redis-server sqitch \
 libdbd-pg-perl libpq-dev libhiredis-dev libjansson-dev libjwt-dev \
-libargon2-dev libunistring-dev libssl-dev libcurl4-openssl-dev openssl \
+libargon2-dev libunistring-dev libfido2-dev liboath-dev \
+libqrencode-dev libssl-dev libcurl4-openssl-dev openssl \
 util-linux procps passwd gzip logrotate"
 
 # Only with HEALTHMATE_WAF=on.
 HM_PACKAGES_WAF="libnginx-mod-http-modsecurity modsecurity-crs"
 
 HM_PACKAGES_TEST="libcmocka-dev python3-pytest python3-aiosmtpd \
-python3-h2 testssl.sh certbot pebble $HM_PACKAGES_WAF \
+chromium oathtool python3-h2 testssl.sh certbot pebble $HM_PACKAGES_WAF \
 libtap-parser-sourcehandler-pgtap-perl"
 
 # The oracles of npm; where npm comes from elsewhere it is left alone.

@@ -49,13 +49,18 @@ hm_nginx_config() {
     T_SOCKETS=$HM_SOCK T_KEY=$HM_KEY T_LIMITS=$HM_LIMITS
     T_FINGERPRINT=$HM_FINGERPRINT T_AUDIT=$HM_AUDIT
     T_ADMIN_PHI=$HM_ADMIN_PHI T_REGISTER=$HM_REGISTER
-    T_ENVIRONMENT=$HM_ENVIRONMENT
+    T_ENVIRONMENT=$HM_ENVIRONMENT T_MFA_REQUIRED=$HM_MFA_REQUIRED
+    T_WEB=$HM_STATE/nginx/web
+    T_ORIGINS=https://localhost:$HM_HTTPS_PORT
+    [ -z "$T_PLAIN" ] || T_ORIGINS="$T_ORIGINS http://localhost:$HM_HTTP_PORT"
     export T_MODULE T_USER T_IPV6 T_BIND6 T_PLAIN T_DEMO T_BIND T_HTTP_PORT \
         T_HTTPS_PORT T_WORKERS T_PIDS T_LOGS T_TLS T_KEYS T_TEMP T_SOCKETS \
         T_KEY T_LIMITS T_FINGERPRINT T_AUDIT T_ADMIN_PHI T_REGISTER \
-        T_ENVIRONMENT T_NOFILE
+        T_ENVIRONMENT T_NOFILE T_MFA_REQUIRED T_WEB T_ORIGINS
 
-    mkdir -p "$HM_STATE/nginx/conf" "$HM_STATE/nginx/temp"
+    mkdir -p "$HM_STATE/nginx/conf" "$HM_STATE/nginx/temp" "$T_WEB"
+    cp -R "$HM_ROOT"/web/. "$T_WEB/"
+    chmod -R a+rX "$T_WEB"
     for _f in "$HM_ROOT"/lua-free-conf/*.conf; do
         render "$_f" "$HM_STATE/nginx/conf/$(basename "$_f")"
     done

@@ -15,6 +15,7 @@
  */
 
 #include "../ngx_hm.h"
+#include "../ngx_hm_mfa.h"
 #include "../ngx_hm_session.h"
 #include "../ngx_hm_endpoints.h"
 
@@ -32,6 +33,7 @@ typedef struct {
     hm_str_t          date_of_birth;
     hm_role_t         role;
     uint32_t          password_version;
+    hm_str_t          otp;
     unsigned          enrolled;          /* second factors: HM_AMR_* */
     hm_user_keys_t   *keys;              /* of a new account */
     u_char           *wrapped;           /* DEK, index key, commitment */
@@ -63,6 +65,7 @@ static ngx_hm_rc_t auth_login_read(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_login_look(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_login_verify(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_login_verified(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t auth_login_open(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_me_send(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t auth_me_done(ngx_hm_ctx_t *hm);
 
@@ -82,7 +85,7 @@ const ngx_hm_step_pt  ngx_hm_auth_register[] = {
 
 const ngx_hm_step_pt  ngx_hm_auth_login[] = {
     ngx_hm_json_body, auth_login_read, auth_login_look, auth_login_verify,
-    auth_login_verified, NULL
+    auth_login_verified, auth_login_open, NULL
 };
 
 const ngx_hm_step_pt  ngx_hm_auth_me[] = {
@@ -555,7 +558,7 @@ auth_login_read(ngx_hm_ctx_t *hm)
     if (json_is_object(hm->json)) {
         auth->email = ngx_hm_form_text(hm, "email", 0, 4096, 1);
         password = ngx_hm_form_text(hm, "password", 0, 4096, 1);
-        (void) ngx_hm_form_text(hm, "otp", 0, 32, 0);
+        auth->otp = ngx_hm_form_text(hm, "otp", 0, 32, 0);
         auth->fingerprint = ngx_hm_form_fingerprint(hm) != 0;
 
         if (password.data != NULL) {
@@ -677,19 +680,43 @@ auth_login_verified(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
     }
 
-    ngx_hm_try_right(hm);
-
     if (ngx_hm_session_begin(hm, &auth->user, auth->role, HM_AMR_PWD,
-                             auth->fingerprint) == NULL
-        || ngx_hm_device_make(hm, &auth->user, auth->password_version)
-           != NGX_OK)
+                             auth->fingerprint) == NULL)
     {
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
 
     ngx_hm_session_enter(hm);
 
-    return ngx_hm_goto(hm, ngx_hm_session_open);
+    if (!(auth->enrolled & HM_AMR_OTP)) {
+        return NGX_HM_NEXT;
+    }
+
+    if (auth->otp.data == NULL) {
+        ngx_hm_try_back(hm);             /* nothing was guessed */
+        return ngx_hm_fail(hm, HM_PROBLEM_MFA_REQUIRED);
+    }
+
+    hm->session->amr |= HM_AMR_OTP;
+
+    return ngx_hm_otp(hm, auth->otp);
+}
+
+
+/*
+ * Only now was the try a good one, and the device one to know: a password
+ * alone gives no wrong code back.
+ */
+static ngx_hm_rc_t
+auth_login_open(ngx_hm_ctx_t *hm)
+{
+    auth_t  *auth = hm->data;
+
+    ngx_hm_try_right(hm);
+
+    return ngx_hm_device_make(hm, &auth->user, auth->password_version)
+           == NGX_OK ? ngx_hm_goto(hm, ngx_hm_session_open)
+                     : ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
 }
 
 

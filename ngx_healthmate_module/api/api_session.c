@@ -18,6 +18,7 @@
  * Reauth proves the person anew within a session: auth_time moves, the
  * refresh token does not.  Where a second factor is enrolled the password
  * alone does not do: a fresh auth_time then always stands for the factor.
+ * A code or a passkey does alone, or beside the password.
  *
  * Ending is hm_end_session's, which also tells every nginx worker.  An
  * ended session is a 404 in the list's terms and a 401 for its tokens.
@@ -25,6 +26,7 @@
 
 #include "../ngx_hm.h"
 #include "../ngx_hm_endpoints.h"
+#include "../ngx_hm_mfa.h"
 #include "../ngx_hm_session.h"
 
 
@@ -47,6 +49,9 @@ typedef struct {
     ngx_hm_kdf_t      kdf;               /* first: ngx_hm_kdf_done() */
     unsigned char     email_index[32];
     unsigned          enrolled;          /* second factors: HM_AMR_* */
+    unsigned          amr;               /* what was given */
+    hm_str_t          otp;
+    ngx_hm_passkey_t *passkey;
 } session_reauth_t;
 
 
@@ -58,6 +63,7 @@ static ngx_hm_rc_t session_reauth_read(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t session_reauth_look(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t session_reauth_verify(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t session_reauth_verified(ngx_hm_ctx_t *hm);
+static ngx_hm_rc_t session_reauth_proved(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t session_renew_send(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t session_renew_done(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t session_list_send(ngx_hm_ctx_t *hm);
@@ -89,7 +95,8 @@ const ngx_hm_step_pt  ngx_hm_session_refresh[] = {
 
 const ngx_hm_step_pt  ngx_hm_session_reauth[] = {
     ngx_hm_json_body, session_reauth_read, session_reauth_look,
-    session_reauth_verify, session_reauth_verified, NULL
+    session_reauth_verify, session_reauth_verified, session_reauth_proved,
+    NULL
 };
 
 /* hm->session->amr is what was just proved. */
@@ -318,6 +325,7 @@ session_reply(ngx_hm_ctx_t *hm)
 static ngx_hm_rc_t
 session_reauth_read(ngx_hm_ctx_t *hm)
 {
+    json_t            *j;
     hm_str_t           password;
     session_reauth_t  *in;
 
@@ -328,12 +336,32 @@ session_reauth_read(ngx_hm_ctx_t *hm)
 
     hm->data = in;
 
-    ngx_hm_form_members(hm, "password");
+    ngx_hm_form_members(hm, "password otp passkey");
 
     if (json_is_object(hm->json)) {
-        password = ngx_hm_form_text(hm, "password", 0, 4096, 1);
+        in->otp = ngx_hm_form_text(hm, "otp", 0, 32, 0);
+        in->amr = in->otp.data != NULL ? HM_AMR_OTP : 0;
+        j = json_object_get(hm->json, "passkey");
+
+        if (j != NULL && !json_is_null(j)) {
+            in->amr |= HM_AMR_HWK;
+            in->passkey = ngx_hm_passkey_read(hm, j, "/passkey");
+
+            if (in->passkey == NULL) {
+                return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+            }
+
+            if (in->otp.data != NULL) {
+                hm_fault_add(hm->faults, HM_STR(""), "otp", HM_FAULT_ORDER,
+                             "one factor at a time");
+            }
+        }
+
+        password = ngx_hm_form_text(hm, "password", 0, 4096,
+                                    in->amr == 0 && hm->faults->n == 0);
 
         if (password.data != NULL) {
+            in->amr |= HM_AMR_PWD;
             in->kdf.password_len = ngx_min(password.len,
                                            sizeof(in->kdf.password));
             ngx_memcpy(in->kdf.password, password.data,
@@ -399,6 +427,10 @@ session_reauth_verify(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, p);
     }
 
+    if (!(in->amr & HM_AMR_PWD)) {
+        return NGX_HM_NEXT;
+    }
+
     switch (ngx_hm_kdf(hm, &in->kdf)) {
     case NGX_OK:
         ngx_hm_wait(hm);
@@ -417,25 +449,41 @@ session_reauth_verified(ngx_hm_ctx_t *hm)
 {
     session_reauth_t  *in = hm->data;
 
-    if (in->kdf.rc == HM_ERROR) {
-        return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+    if (in->amr & HM_AMR_PWD) {
+        if (in->kdf.rc == HM_ERROR) {
+            return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
+        }
+
+        if (in->kdf.rc != HM_OK) {
+            return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
+        }
     }
 
-    if (in->kdf.rc != HM_OK) {
-        return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
+    if (in->amr & HM_AMR_HWK) {
+        return ngx_hm_passkey(hm, in->passkey);
     }
+
+    if (in->amr & HM_AMR_OTP) {
+        return ngx_hm_otp(hm, in->otp);
+    }
+
+    return in->enrolled == 0 ? NGX_HM_NEXT
+                             : ngx_hm_fail(hm, HM_PROBLEM_MFA_REQUIRED);
+}
+
+
+static ngx_hm_rc_t
+session_reauth_proved(ngx_hm_ctx_t *hm)
+{
+    session_reauth_t  *in = hm->data;
 
     (void) ngx_hm_login_try(hm, in->email_index, 1);
-
-    if (in->enrolled != 0) {
-        return ngx_hm_fail(hm, HM_PROBLEM_MFA_REQUIRED);
-    }
 
     if (session_mine(hm) != NGX_OK) {
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
 
-    hm->session->amr = HM_AMR_PWD;
+    hm->session->amr = in->amr;
 
     return ngx_hm_goto(hm, ngx_hm_session_renew);
 }

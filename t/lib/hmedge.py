@@ -91,7 +91,8 @@ class Edge:
                  TLS=real + "/tls", PRODUCTION="", OPERATORS_PORT="0",
                  PLAIN="1", HTTP_PORT=str(self.http), IPV6="",
                  TEMP=self.top + "/temp", TICKETS=self.tickets,
-                 CONF=self.conf, UNLIMITED="1" if self.unlimited else "",
+                 CONF=self.conf, WEB=ROOT + "/web",
+                 UNLIMITED="1" if self.unlimited else "",
                  ACME=self.top, ETC=self.top, RESOLVER="127.0.0.53")
         run("sh", "-c", RENDER, "sh", ROOT, self.conf, env=dict(
             os.environ, **{"T_" + k: x for k, x in v.items()}))

@@ -139,6 +139,9 @@ SELECT is((SELECT string_agg(c.oid::regclass || ' ' || a.privilege_type, ', '
               AND a.privilege_type <> 'SELECT'
               AND c.relname NOT IN ('audit_logs', 'audit_shards',
                                     'revocations')
+              AND NOT (a.privilege_type = 'DELETE' AND c.relname IN
+                  ('mfa_totp', 'mfa_recovery_codes', 'passkeys',
+                   'webauthn_challenges'))
               AND NOT c.relispartition),
     NULL, 'and it writes nothing but audit rows, shards and revocations');
 
