@@ -425,36 +425,66 @@ def test_a_body_is_not_the_next_request(gate, me):
     assert r.status == 200 and json.loads(r.body)["method"] == "POST"
 
 
-def test_http2(gate, me, tmp_path):
-    def h2(path, *extra):
+class H2:
+    """A person over TLS and HTTP/2, with token and cookie."""
+
+    def __init__(self, x, out):
+        self.x, self.out = x, str(out)
+        r = x.client(tls=True).post("/auth/register", {
+            "email": "h2-%d@example.org" % time.time_ns(),
+            "password": PASSWORD, "full_name": "Test Person",
+            "accept_terms": True})
+        assert r.status == 201, r
+        self.id = r.json()["user"]["id"]
+        self.bearer = ["-H", "Authorization: Bearer "
+                       + r.json()["access_token"]]
+        self.cookie = ["-H", "Cookie: " + [
+            c.split(";")[0] for c in r.headers("set-cookie")
+            if "hm-fgp" in c][0]]
+        self.both = self.bearer + self.cookie
+
+    def get(self, path, *extra):
         r = subprocess.run(
-            ["curl", "-sk", "--http2", "-o", str(tmp_path / "out"), "-w",
-             "%{http_version} %{http_code}", "--max-time", "10"] + list(extra)
-            + ["https://localhost:%d%s" % (gate.https, path)],
+            ["curl", "-sk", "--http2", "-o", self.out, "-w",
+             "%{http_version} %{http_code}", "--max-time", "20"]
+            + list(extra)
+            + ["https://localhost:%d%s" % (self.x.https, path)],
             stdout=subprocess.PIPE, text=True)
-        return r.stdout, (tmp_path / "out").read_bytes()
+        return r.stdout, open(self.out, "rb").read()
 
-    # Over TLS a token has its cookie.
-    c = gate.client(tls=True)
-    doc = {"email": "h2-%d@example.org" % time.time_ns(),
-           "password": PASSWORD, "full_name": "Test Person",
-           "accept_terms": True}
-    r = c.post("/auth/register", doc)
-    assert r.status == 201
-    bearer = "Authorization: Bearer " + r.json()["access_token"]
-    cookie = "Cookie: " + r.header("set-cookie").split(";")[0]
 
-    assert h2("/files/file.txt", "-H", bearer, "-H", cookie) \
-        == ("2 200", b"a file\n")
-    said, body = h2("/closed/x", "-H", bearer, "-H", cookie)
-    assert said == "2 200" and r.json()["user"]["id"] in body.decode()
-    said, body = h2("/files/file.txt", "-H", bearer)
+def test_http2(gate, tmp_path):
+    h = H2(gate, tmp_path / "out")
+    big = ["--data-binary", "x" * 100000]
+    assert h.get("/files/file.txt", *h.both) == ("2 200", b"a file\n")
+    said, body = h.get("/closed/x", *h.both)
+    assert said == "2 200" and h.id in body.decode()
+    said, body = h.get("/files/file.txt", *h.bearer)
     assert said == "2 401"
     assert json.loads(body)["code"] == "auth.fingerprint_mismatch"
-    assert h2("/closed/x")[0] == "2 401"
-    assert h2("/closed/x", "--data-binary", "x" * 100000)[0] == "2 401"
-    assert h2("/closed/x", "--data-binary", "x" * 100000, "-H", bearer,
-              "-H", cookie)[0] == "2 200"
+    assert h.get("/closed/x")[0] == "2 401"
+    assert h.get("/closed/x", *big)[0] == "2 401"
+    assert h.get("/closed/x", *big, *h.both)[0] == "2 200"
+    assert h.get("/admins/x", *big, *h.both)[0] == "2 403"
+
+
+def test_http2_while_the_database_is_asked(stack, asking, tmp_path):
+    h = H2(asking, tmp_path / "out")
+    big = ["--data-binary", "x" * 100000]
+    for _ in range(2):
+        assert h.get("/files/file.txt", *h.both) == ("2 200", b"a file\n")
+        assert h.get("/closed/x", *big, *h.both)[0] == "2 200"
+        assert h.get("/admins/x", *big, *h.both)[0] == "2 403"
+        assert h.get("/page/page.txt", *h.both) == ("2 200", b"please ask\n")
+        held = lock(stack, 0.7)          # and once more, slowly
+    assert h.get("/closed/x", *big, *h.both)[0] == "2 200"
+    held.join()
+    held = lock(stack, 1.0)
+    for _ in range(5):                   # who leaves in the middle
+        assert h.get("/closed/x", *big, *h.both, "--max-time", "0.1")[0] \
+            .endswith("000")
+    held.join()
+    assert h.get("/closed/x", *big, *h.both)[0] == "2 200"
 
 
 def test_plain_listener_is_for_loopback_names(gate, me):
