@@ -541,9 +541,8 @@ def test_postgresql_is_down(stack, doors):
         os.kill(keeper, signal.SIGCONT)
     wait(stack.pg_accepts, 30, 0.05, "PostgreSQL to accept")
     wait(lambda: feed(stack) == "ok", 15, 0.05, "the feed")
-    wait(lambda: stack.client().root("GET", "/ready",
-                                     check=False).status == 200, 15, 0.05)
-    doors.good(u)
+    wait(lambda: all(r.status == 200 for r in doors.ask(u).values()), 15,
+         0.05, "both workers")
     end(stack, u)
     second(u, doors)
 
