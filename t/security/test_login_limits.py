@@ -244,6 +244,30 @@ def test_a_new_password_takes_the_trust(wide, owner):
             "auth.too_many_attempts")
 
 
+def test_whoever_changes_the_password_stays_known(wide, owner):
+    r = owner.post("/auth/change-password",
+                   {"current_password": PASSWORD,
+                    "new_password": "another horse battery"},
+                   headers={"Cookie": owner.device})
+    assert r.status == 204, r
+    fresh = device(r)[0]
+    assert ident(fresh) == ident(owner.device)
+    locked_out(wide, owner, owner.net)
+    problem(login(owner, owner.email, "another horse battery",
+                  cookie=owner.device), 429, "auth.too_many_attempts")
+    assert login(owner, owner.email, "another horse battery",
+                 cookie=fresh).status == 200
+
+
+def test_reauth_counts_and_knows_the_device(wide, owner):
+    doc = {"password": "wrong horse"}
+    got = [owner.post("/auth/reauth", doc).status for _ in range(6)]
+    assert got == [401] * 5 + [429], got
+    problem(login(owner, owner.email), 429, "auth.too_many_attempts")
+    assert owner.post("/auth/reauth", {"password": PASSWORD},
+                      headers={"Cookie": owner.device}).status == 200
+
+
 # --- many networks ---
 
 def bots(n):
