@@ -392,8 +392,8 @@ hmw_job_mail_request(hmw_t *w, hmw_job_t *job)
     static const char   sql[] =
         "select r.purpose, r.user_id::text, r.email, r.wrapped_dek,"
         " coalesce(r.password_version::text, ''),"
-        " coalesce((select u.id::text from hm_login_lookup(r.email_index) u),"
-        " ''), (select count(*) from account_requests o"
+        " coalesce(hm_account_of(r.email_index)::text, ''),"
+        " (select count(*) from account_requests o"
         " where o.email_index = r.email_index and o.purpose = r.purpose"
         " and o.created_at > now() - interval '1 hour')::int4"
         " from account_requests r where r.id = $1 and r.expires_at > now()";

@@ -146,11 +146,24 @@ BEGIN
 END
 $$;
 
+-- Who has this address?  For the worker, which answers a request by mail:
+-- the id alone, never the row that login compares a password with.
+CREATE FUNCTION hm_account_of(wanted bytea) RETURNS uuid
+LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT u.id FROM public.users u
+             WHERE u.email_index = wanted AND u.erased_at IS NULL);
+END
+$$;
+
 GRANT EXECUTE ON FUNCTION hm_token_lookup(bytea), hm_mail_request(uuid)
     TO hm_api;
+GRANT EXECUTE ON FUNCTION hm_account_of(bytea) TO hm_worker;
 
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION hm_login_lookup(bytea) TO hm_worker;
+ALTER FUNCTION hm_account_of(bytea) OWNER TO hm_definer;
 ALTER FUNCTION hm_token_lookup(bytea) OWNER TO hm_definer;
 ALTER FUNCTION hm_mail_request(uuid) OWNER TO hm_definer;
 

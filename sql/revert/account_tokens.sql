@@ -2,7 +2,7 @@
 
 BEGIN;
 
-REVOKE EXECUTE ON FUNCTION hm_login_lookup(bytea) FROM hm_worker;
+DROP FUNCTION hm_account_of(bytea);
 DROP FUNCTION hm_mail_request(uuid);
 DROP FUNCTION hm_token_lookup(bytea);
 DROP TABLE account_tokens, account_requests;
