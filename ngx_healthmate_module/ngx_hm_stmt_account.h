@@ -95,8 +95,8 @@
         " and x.email_verified_at is null and x.is_active"
         " and x.erased_at is null returning x.id)"
         ACCOUNT_AUDIT("4", "204")
-        " select u.id, hm_end_sessions(u.id, null, 'email_verified')"
-        " from u",
+        " select u.id, hm_end_sessions(u.id, null, 'email_verified'),"
+        " hm_mfa_clear(u.id) from u",
         NGX_HM_ON(SOLO), 9 },
 
     /* 9 token 10 password_hash; a mailbox that answers is proved, too */
@@ -111,7 +111,7 @@
         " and x.erased_at is null returning x.id)"
         ACCOUNT_AUDIT("4", "204")
         " select u.id, hm_end_sessions(u.id, null, 'password_reset'),"
-        " hm_mail(u.id, 'password_changed') from u",
+        " hm_mfa_clear(u.id), hm_mail(u.id, 'password_changed') from u",
         NGX_HM_ON(SOLO), 10 },
 
     /* 1 person */

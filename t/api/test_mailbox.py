@@ -169,6 +169,32 @@ def test_reset(stack, outbox, anon):
     assert m.token is None
 
 
+@pytest.mark.parametrize("by", ["reset", "verify"])
+def test_the_second_factor_ends_with_it(stack, outbox, anon, by):
+    """What a stranger set up before the mailbox answered does not stay."""
+    from hmotp import Totp
+    c = stack.new_user()
+    totp = Totp(ok(c.post("/auth/mfa/totp"))["secret"])
+    ok(c.post("/auth/mfa/totp/confirm", {"otp": totp.next()}))
+    problem(login(anon, c.email, PASSWORD), 401, "auth.mfa_required")
+    if by == "reset":
+        outbox.wait(c.email, 2)         # registering, the factor
+        token = reset_token(stack, outbox, anon, c)
+        r = anon.post("/auth/reset-password", {"token": token,
+                                               "password": NEW})
+    else:
+        outbox.wait(c.email, 2)
+        token = [m for m in outbox.all(c.email) if m.token][0].token
+        r = anon.post("/auth/verify-email", {"token": token})
+    assert r.status == 204, r
+    s = ok(login(anon, c.email, NEW if by == "reset" else PASSWORD))
+    assert s["user"]["mfa"] == [] and s["user"]["email_verified"] is True
+    assert stack.one(
+        "select (select count(*) from mfa_totp where user_id = u.id)"
+        " + (select count(*) from mfa_recovery_codes where user_id = u.id)"
+        " from users u where id = '%s'" % c.id) == "0"
+
+
 def test_a_token_works_once_for_twenty(stack, outbox, anon):
     c = stack.new_user()
     token = reset_token(stack, outbox, anon, c)
