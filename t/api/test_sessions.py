@@ -455,24 +455,54 @@ def test_reauth_of_an_ended_session(stack, user):
             "auth.session_revoked")
 
 
-def test_step_up(stack):
-    """Each route that asks for it, from the service's own description."""
+@pytest.fixture(scope="module")
+def asking(stack):
+    """The routes that ask for a recent login, as the service says."""
     doc = stack.client().root("GET", "/openapi.json").json()
-    routes = [(v, p) for p, item in doc["paths"].items()
-              for v, op in item.items() if op.get("x-step-up")]
-    if not routes:
+    got = []
+    for path, item in doc["paths"].items():
+        for verb, op in item.items():
+            if op.get("x-step-up"):
+                got.append((verb.upper(), path.replace(
+                    "{id}", "00000000-0000-7000-8000-000000000000"),
+                    b"{}" if "requestBody" in op else None))
+    if not got:
         pytest.skip("no route asks for a recent login yet")
-    people = {r: aged(stack, stack.new_user(role=r))
-              for r in ("patient", "admin")}
-    for verb, path in routes:
-        at = path.replace("{id}", "00000000-0000-7000-8000-000000000000")
-        op = doc["paths"][path][verb]
-        body = b"{}" if "requestBody" in op else None
-        got = {}
-        for role, c in people.items():
-            got[role] = c.raw(verb.upper(), at, body,
-                              ctype="application/json" if body else None)
-        assert any(r.status == 401 and r.code == "auth.reauth_required"
-                   for r in got.values()), (verb, path, got)
-        for r in got.values():
-            assert r.status in (401, 403), (verb, path, r)
+    return got
+
+
+def ask(c, route):
+    verb, path, body = route
+    return c.raw(verb, path, body,
+                 ctype="application/json" if body else None)
+
+
+def test_step_up(stack, asking):
+    people = [aged(stack, stack.new_user(role=r))
+              for r in ("patient", "doctor", "admin")]
+    for route in asking:
+        got = [ask(c, route) for c in people]
+        assert all(r.status in (401, 403) for r in got), (route, got)
+        assert any(r.code == "auth.reauth_required" for r in got), \
+            (route, got)
+
+
+def test_step_up_after_reauth(stack, asking):
+    for role in ("patient", "admin"):
+        for route in asking:
+            c = aged(stack, stack.new_user(role=role))
+            c.token = ok(c.post("/auth/reauth", {"password": PASSWORD}))[
+                "access_token"]
+            r = ask(c, route)
+            assert r.code != "auth.reauth_required", (role, route, r)
+
+
+def test_step_up_asks_for_a_factor_enrolled_since(stack, asking):
+    """The token cannot know of it; the database does."""
+    c = stack.new_user()
+    stack.psql("update users set mfa = '{totp}' where id = '%s'" % c.id)
+    got = [ask(c, route) for route in asking]
+    assert all(r.status in (401, 403) for r in got), got
+    assert any(r.code == "auth.reauth_required" for r in got), got
+    problem(c.post("/auth/reauth", {"password": PASSWORD}), 401,
+            "auth.mfa_required")
