@@ -19,11 +19,6 @@ import pytest
 from hmhttp import Client, Lost, ok, problem
 from hmstack import PASSWORD, b64d, b64e, wait
 
-FEED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..",
-                    "ngx_healthmate_module", "ngx_hm_feed.c")
-heard = pytest.mark.skipif(not os.path.exists(FEED),
-                           reason="nginx does not hear of ended sessions")
-
 
 def claims(token):
     return json.loads(b64d(token.split(".")[1]))
@@ -141,7 +136,6 @@ def test_a_race_of_two_generations_ends_all_or_nothing(stack, user):
         assert len(reused) == 1, got
 
 
-@heard
 def test_original_fault_a_used_refresh_token_only_blacklisted_no_family(
         stack, user):
     """Now the family dies, on every worker, within a second."""
@@ -161,7 +155,6 @@ def test_original_fault_a_used_refresh_token_only_blacklisted_no_family(
     problem(refresh(stack, s["refresh_token"]), 401, "auth.refresh_invalid")
 
 
-@heard
 def test_original_fault_revocation_failed_open_without_redis(stack, user):
     c = stack.login(Client(stack), user.email, PASSWORD)
     pid = stack.pid_of("redis")
