@@ -540,6 +540,20 @@ def test_counted_in_class_default(stack, behind):
         x.stop()
 
 
+def test_who_owes_a_second_factor(stack, behind):
+    """A session that may only enrol opens no other location either."""
+    x = gateway(stack, behind, http="healthmate_mfa_required admin;\n")
+    x.start()
+    try:
+        boss, me = x.new_user(role="admin"), x.new_user()
+        for path in ("/closed/x", "/files/file.txt", "/open/x", "/admins/x"):
+            problem(get(x, path, boss), 401, "auth.mfa_required")
+        assert get(x, "/closed/x", me).status == 200
+        assert "x-user" not in reached(get(x, "/near/x", boss))
+    finally:
+        x.stop()
+
+
 # --- revocation ---
 
 def second_refused(x, who, since):
