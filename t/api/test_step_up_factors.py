@@ -12,6 +12,7 @@ import pytest
 
 from hmhttp import ok, problem
 from hmkey import Passkey
+from hmmail import Outbox
 from hmotp import Totp
 from hmstack import wait
 from test_mfa import aged, claims, enrol, owner, sign_in       # noqa: F401
@@ -152,3 +153,50 @@ def test_required_role_may_only_enrol(stack, strict):
     # A patient needs none.
     pat = stack.new_user()
     ok(pat.get("/health-data"))
+
+
+# --- a mailbox that proves itself ends what was there before ---
+
+def mailed(stack, c, page):
+    """The token of the mail that opens this page."""
+    def look():
+        return [m.token for m in outbox.all(c.email)
+                if m.page == page and m.token]
+    outbox = Outbox(stack)
+    return wait(look, 20, what="a mail to " + page)[-1]
+
+
+def cleared(stack, c):
+    assert stack.one(
+        "select (select count(*) from mfa_totp where user_id = '{0}')"
+        " + (select count(*) from passkeys where user_id = '{0}')"
+        " + (select count(*) from mfa_recovery_codes where user_id = '{0}')"
+        .format(c.id)) == "0"
+    refused(login(stack, c.key.get(options(stack))))
+
+
+def test_a_reset_ends_all_factors(stack, keyed, anon):
+    """Whoever lost them gets in again; whoever planted them is out."""
+    keyed.totp = Totp(ok(keyed.post("/auth/mfa/totp"))["secret"])
+    ok(keyed.post("/auth/mfa/totp/confirm", {"otp": keyed.totp.next()}))
+    assert ok(keyed.get("/auth/me"))["mfa"] == ["totp", "passkey"]
+
+    ok(anon.post("/auth/forgot-password", {"email": keyed.email},
+                 token=None), 202)
+    r = anon.post("/auth/reset-password", {
+        "token": mailed(stack, keyed, "/reset-password"),
+        "password": "another battery horse"}, token=None)
+    assert r.status == 204, r
+    s = ok(anon.post("/auth/login", {
+        "email": keyed.email, "password": "another battery horse",
+        "fingerprint": False}, token=None))
+    assert s["user"]["mfa"] == [] and s["user"]["email_verified"] is True
+    cleared(stack, keyed)
+
+
+def test_verifying_ends_all_factors(stack, keyed, anon):
+    r = anon.post("/auth/verify-email", {
+        "token": mailed(stack, keyed, "/verify-email")}, token=None)
+    assert r.status == 204, r
+    assert ok(sign_in(stack, keyed))["user"]["mfa"] == []
+    cleared(stack, keyed)

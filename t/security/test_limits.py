@@ -268,3 +268,26 @@ def test_429_and_503_never_come_without_retry_after(limited):
             break
     else:
         raise AssertionError("13 logins in one go")
+
+
+def test_wrong_codes_are_wrong_logins(limited):
+    """A password that is known buys no guesses at the code behind it."""
+    from hmotp import Totp
+    u = limited.new_user(source="127.0.0.90")
+    totp = Totp(ok(u.post("/auth/mfa/totp"))["secret"])
+    ok(u.post("/auth/mfa/totp/confirm", {"otp": totp.next()}))
+
+    def go(source, otp=None):
+        c = Client(limited, source=source)
+        return c.post("/auth/login", {
+            "email": u.email, "password": PASSWORD, "otp": otp,
+            "fingerprint": False}, token=None)
+
+    # Asking for the code is no guess, and gives no guess back.
+    for n in range(4):
+        problem(go("127.0.0.91", totp.wrong()), 401, "auth.mfa_invalid")
+        problem(go("127.0.0.92"), 401, "auth.mfa_required")
+    problem(go("127.0.0.93", totp.wrong()), 401, "auth.mfa_invalid")
+    for source in ("127.0.0.93", "127.0.0.94"):
+        problem(go(source, totp.next()), 429, "auth.too_many_attempts")
+        problem(go(source), 429, "auth.too_many_attempts")
