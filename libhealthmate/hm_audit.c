@@ -143,3 +143,15 @@ hm_audit_resource_name(unsigned resource)
         return "unknown";
     }
 }
+
+
+const char *
+hm_audit_purpose_name(unsigned purpose)
+{
+    static const char *const  names[] = {
+        "care", "self", "admin", "break_glass", "system"
+    };
+
+    return purpose < sizeof(names) / sizeof(names[0]) ? names[purpose]
+                                                      : "unknown";
+}

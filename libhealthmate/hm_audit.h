@@ -29,8 +29,13 @@
 #define HM_AUDIT_RESOURCES(X)                                                 \
     X(0, NONE, "none")        X(1, HEALTH_DATA, "health_data")                \
     X(2, USER, "user")        X(3, SESSION, "session")                        \
-    X(4, ANALYTICS, "analytics") X(5, KEY, "key")     X(6, JOB, "job")      \
-    X(20, FACTOR, "factor")
+    X(4, ANALYTICS, "analytics") X(5, KEY, "key")     X(6, JOB, "job")        \
+    X(20, FACTOR, "factor")   X(21, CONSENT, "consent")                       \
+    X(22, BREAK_GLASS, "break_glass")                                         \
+    X(23, PREFERENCES, "preferences")                                         \
+    X(24, HEALTH_PROFILE, "health_profile")                                   \
+    X(25, ACCESS_LOG, "access_log")                                           \
+    X(26, CARE, "care_relationship")
 
 typedef enum {
 #define X(n, id, name)  HM_AUDIT_##id = n,
@@ -67,6 +72,7 @@ typedef struct {
 } hm_audit_row_t;
 
 hm_rc_t hm_audit_leaf(unsigned char out[32], const hm_audit_row_t *row);
+const char *hm_audit_purpose_name(unsigned purpose);
 const char *hm_audit_action_name(unsigned action);
 const char *hm_audit_resource_name(unsigned resource);
 

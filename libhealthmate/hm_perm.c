@@ -39,7 +39,10 @@ static const char *const  hm_perm_names[HM_PERM_LAST] = {
     [HM_PERM_COMPLIANCE_ADMIN] = "compliance.admin",
     [HM_PERM_AUDIT_ADMIN]      = "audit.admin",
     [HM_PERM_JOBS_ADMIN]       = "jobs.admin",
-    [HM_PERM_KEYS_ADMIN]       = "keys.admin"
+    [HM_PERM_KEYS_ADMIN]       = "keys.admin",
+    [HM_PERM_CARE]             = "care",
+    [HM_PERM_PATIENTS]         = "patients",
+    [HM_PERM_BREAK_GLASS]      = "break_glass"
 };
 
 
@@ -64,7 +67,10 @@ static const unsigned char  hm_perm_table[HM_PERM_LAST][HM_NROLES] = {
     [HM_PERM_COMPLIANCE_ADMIN] = { NO,  NO,      NO,     ALL,   NO },
     [HM_PERM_AUDIT_ADMIN]      = { NO,  NO,      NO,     ALL,   NO },
     [HM_PERM_JOBS_ADMIN]       = { NO,  NO,      NO,     ALL,   NO },
-    [HM_PERM_KEYS_ADMIN]       = { NO,  NO,      NO,     ALL,   NO }
+    [HM_PERM_KEYS_ADMIN]       = { NO,  NO,      NO,     ALL,   NO },
+    [HM_PERM_CARE]             = { NO,  OWN,     OWN,    ALL,   OWN },
+    [HM_PERM_PATIENTS]         = { NO,  NO,      OWN,    NO,    NO },
+    [HM_PERM_BREAK_GLASS]      = { NO,  NO,      OWN,    OWN,   NO }
 };
 
 #undef NO

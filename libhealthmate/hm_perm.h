@@ -24,6 +24,9 @@ typedef enum {
     HM_PERM_AUDIT_ADMIN,
     HM_PERM_JOBS_ADMIN,
     HM_PERM_KEYS_ADMIN,
+    HM_PERM_CARE,                        /* relationships */
+    HM_PERM_PATIENTS,                    /* whom a doctor treats */
+    HM_PERM_BREAK_GLASS,
     HM_PERM_LAST
 } hm_perm_t;
 

@@ -313,6 +313,7 @@ struct ngx_hm_ctx_s {
     hm_uuid_t               subject;
     unsigned                signed_in:1;
     unsigned                foreign:1;   /* about somebody else */
+    unsigned                glass:1;     /* by a break-glass grant only */
     unsigned                plain:1;
     unsigned                body_done:1;
     unsigned                waiting:1;
@@ -418,6 +419,7 @@ struct ngx_hm_main_conf_s {
     ngx_uint_t              audit;
     ngx_uint_t              environment;
     ngx_uint_t              admin_phi;
+    ngx_uint_t              care_assign;
     ngx_uint_t              registration;
     ngx_uint_t              mfa_roles;   /* 1 << hm_role_t */
     ngx_str_t               webauthn_id;
@@ -453,6 +455,7 @@ struct ngx_hm_main_conf_s {
 enum { NGX_HM_AUDIT_STRICT = 0, NGX_HM_AUDIT_BOUNDED };
 enum { NGX_HM_LOCAL = 0, NGX_HM_PRODUCTION };
 enum { NGX_HM_PHI_ALL = 0, NGX_HM_PHI_BREAK_GLASS };
+enum { NGX_HM_CARE_PATIENT = 0, NGX_HM_CARE_STAFF };
 enum { NGX_HM_REGISTER_OPEN = 0, NGX_HM_REGISTER_VERIFIED,
        NGX_HM_REGISTER_INVITE };
 
@@ -508,6 +511,36 @@ typedef enum {
     NGX_HM_SQL_PASSWORD,
     NGX_HM_SQL_EMAIL_ASK,
     NGX_HM_SQL_EMAIL_TAKE,
+    NGX_HM_SQL_PEOPLE_AUDIT,             /* ngx_hm_stmt_people.h */
+    NGX_HM_SQL_STAFF_KEYS,
+    NGX_HM_SQL_CARE_DESC,
+    NGX_HM_SQL_CARE_ASC,
+    NGX_HM_SQL_CARE_GET,
+    NGX_HM_SQL_CARE_ADD,
+    NGX_HM_SQL_CARE_SET,
+    NGX_HM_SQL_PATIENTS_DESC,
+    NGX_HM_SQL_PATIENTS_ASC,
+    NGX_HM_SQL_CONSENTS_DESC,
+    NGX_HM_SQL_CONSENTS_ASC,
+    NGX_HM_SQL_CONSENT_ADD,
+    NGX_HM_SQL_GRANTS_DESC,
+    NGX_HM_SQL_GRANTS_ASC,
+    NGX_HM_SQL_GRANT_GET,
+    NGX_HM_SQL_GRANT_OPEN,
+    NGX_HM_SQL_GRANT_APPROVE,
+    NGX_HM_SQL_GRANT_END,
+    NGX_HM_SQL_USERS_DESC,
+    NGX_HM_SQL_USERS_ASC,
+    NGX_HM_SQL_USER_GET,
+    NGX_HM_SQL_USER_ADD,
+    NGX_HM_SQL_USER_SET,
+    NGX_HM_SQL_ME_SET,
+    NGX_HM_SQL_PREFERENCES,
+    NGX_HM_SQL_PREFERENCES_SET,
+    NGX_HM_SQL_PROFILE,
+    NGX_HM_SQL_PROFILE_SET,
+    NGX_HM_SQL_ACCESSES_DESC,
+    NGX_HM_SQL_ACCESSES_ASC,
     NGX_HM_SQL_PING,
     NGX_HM_SQL_SESSION_CHECK,
     NGX_HM_SQL_TOTP_GET,

@@ -96,6 +96,8 @@ ngx_hm_audit_row(ngx_hm_ctx_t *hm)
 
     if (!hm->foreign) {
         row->purpose = HM_PURPOSE_SELF;
+    } else if (hm->glass) {
+        row->purpose = HM_PURPOSE_BREAK_GLASS;
     } else if (hm->who.role == HM_ROLE_ADMIN) {
         row->purpose = HM_PURPOSE_ADMIN;
     } else {

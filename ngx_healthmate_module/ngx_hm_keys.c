@@ -15,6 +15,7 @@
  */
 
 #include "ngx_hm.h"
+#include "ngx_hm_people.h"
 
 
 #define NGX_HM_KEYS           8192
@@ -43,6 +44,7 @@ static const char  *ngx_hm_purposes[] = {
     (sizeof(ngx_hm_purposes) / sizeof(ngx_hm_purposes[0]))
 
 
+static ngx_hm_rc_t ngx_hm_keys_or(ngx_hm_ctx_t *hm, ngx_uint_t stmt);
 static ngx_hm_rc_t ngx_hm_keys_loaded(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_system_loaded(ngx_hm_ctx_t *hm);
 static ngx_hm_rc_t ngx_hm_subject_known(ngx_hm_ctx_t *hm);
@@ -231,6 +233,24 @@ ngx_hm_keys_wipe(hm_usec_t before)
 ngx_hm_rc_t
 ngx_hm_step_keys(ngx_hm_ctx_t *hm)
 {
+    return ngx_hm_keys_or(hm, NGX_HM_SQL_KEY_LOAD);
+}
+
+
+/*
+ * The same for an account, not for records: the database gives a doctor or
+ * an administrator the wrapped keys, and no row of that person with them.
+ */
+ngx_hm_rc_t
+ngx_hm_step_staff_keys(ngx_hm_ctx_t *hm)
+{
+    return ngx_hm_keys_or(hm, NGX_HM_SQL_STAFF_KEYS);
+}
+
+
+static ngx_hm_rc_t
+ngx_hm_keys_or(ngx_hm_ctx_t *hm, ngx_uint_t stmt)
+{
     hm_user_keys_t  *keys;
 
     hm->keys_at = hm_now();
@@ -253,7 +273,7 @@ ngx_hm_step_keys(ngx_hm_ctx_t *hm)
 
     hm->keys_seen = ngx_hm_feed_key_count();
 
-    ngx_hm_seg_start(hm, NGX_HM_LANE_READ, NGX_HM_SQL_KEY_LOAD);
+    ngx_hm_seg_start(hm, NGX_HM_LANE_READ, stmt);
     ngx_hm_seg_uuid(&hm->seg, &hm->subject);
 
     hm->step--;
@@ -336,9 +356,18 @@ ngx_hm_subject_known(ngx_hm_ctx_t *hm)
         return NGX_HM_FAIL;
     }
 
+    hm->glass = hm_row_bool(hm->seg.res, 0, 0)
+                && hm_row_bool(hm->seg.res, 0, 2);
+
+#ifndef HM_FAULT_NO_GATE
     if (!hm_row_bool(hm->seg.res, 0, 0)) {
-        return ngx_hm_fail(hm, HM_PROBLEM_NOT_FOUND);
+        return ngx_hm_fail(hm, hm->who.role == HM_ROLE_ADMIN
+                               && hm->conf->admin_phi
+                                  == NGX_HM_PHI_BREAK_GLASS
+                               ? HM_PROBLEM_BREAK_GLASS_REQUIRED
+                               : HM_PROBLEM_NOT_FOUND);
     }
+#endif
 
     return ngx_hm_return(hm);
 }

@@ -827,6 +827,7 @@ ngx_hm_oa_may(const ngx_hm_oa_op_t *op, ngx_uint_t status)
     case 404:
         return strstr(route->path, "{id}") != NULL
                || strstr(route->path, "/.well-known/") != NULL
+               || op->flags & NGX_HM_OA_NAMES
                || ngx_hm_oa_listed(route->query, "user_id");
     case 409:
         return op->flags & NGX_HM_OA_CONFLICT;

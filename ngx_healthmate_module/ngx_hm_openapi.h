@@ -34,6 +34,8 @@
 #define NGX_HM_OA_STALE     0x10000      /* takes a mailed token: 410 */
 #define NGX_HM_OA_MAILED    0x20000      /* or 202: it goes on by mail */
 
+#define NGX_HM_OA_NAMES     0x8000       /* its body names people: 404 */
+
 #define NGX_HM_OA_BATCH_MAX 10000
 
 
@@ -117,6 +119,64 @@ static const ngx_hm_oa_shape_t  ngx_hm_oa_shapes[] = {
       0 },
     { NGX_HTTP_DELETE, API "/auth/passkeys/{id}", NULL, NULL, NULL, 204,
       0 },
+    { NGX_HTTP_PATCH, API "/users/me", "UserMePatch", "User", NULL, 200,
+      NGX_HM_OA_ITEM|NGX_HM_OA_TAGGED },
+    { NGX_HTTP_GET, API "/users/me/preferences", NULL, "Preferences", NULL,
+      200, NGX_HM_OA_ETAG },
+    { NGX_HTTP_PUT, API "/users/me/preferences", "PreferencesWrite",
+      "Preferences", NULL, 200,
+      NGX_HM_OA_ITEM|NGX_HM_OA_TAGGED|NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_GET, API "/users/me/health-profile", NULL, "HealthProfile",
+      NULL, 200, NGX_HM_OA_ETAG },
+    { NGX_HTTP_PUT, API "/users/me/health-profile", "HealthProfileWrite",
+      "HealthProfile", NULL, 200, NGX_HM_OA_ITEM|NGX_HM_OA_TAGGED },
+    { NGX_HTTP_PATCH, API "/users/me/health-profile", "HealthProfileWrite",
+      "HealthProfile", NULL, 200, NGX_HM_OA_ITEM|NGX_HM_OA_TAGGED },
+    { NGX_HTTP_GET, API "/users/me/access-log", NULL, "AccessList", NULL,
+      200, 0 },
+    { NGX_HTTP_GET, API "/users", NULL, "UserList", NULL, 200, 0 },
+    { NGX_HTTP_POST, API "/users", "UserWrite", "User", NULL, 201,
+      NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT|NGX_HM_OA_REPLAY
+      |NGX_HM_OA_TAGGED },
+    { NGX_HTTP_GET, API "/users/{id}", NULL, "User", NULL, 200,
+      NGX_HM_OA_ETAG },
+    { NGX_HTTP_PATCH, API "/users/{id}", "UserPatch", "User", NULL, 200,
+      NGX_HM_OA_ITEM|NGX_HM_OA_TAGGED|NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_GET, API "/patients", NULL, "PatientList", NULL, 200, 0 },
+    { NGX_HTTP_GET, API "/care-relationships", NULL,
+      "CareRelationshipList", NULL, 200, 0 },
+    { NGX_HTTP_POST, API "/care-relationships", "CareRelationshipWrite",
+      "CareRelationship", NULL, 201,
+      NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT|NGX_HM_OA_REPLAY
+      |NGX_HM_OA_TAGGED|NGX_HM_OA_NAMES },
+    { NGX_HTTP_GET, API "/care-relationships/{id}", NULL,
+      "CareRelationship", NULL, 200, NGX_HM_OA_ETAG },
+    { NGX_HTTP_DELETE, API "/care-relationships/{id}", NULL, NULL, NULL,
+      204, NGX_HM_OA_ITEM|NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_POST, API "/care-relationships/{id}/accept", NULL,
+      "CareRelationship", NULL, 200,
+      NGX_HM_OA_ITEM|NGX_HM_OA_TAGGED|NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_POST, API "/care-relationships/{id}/decline", NULL,
+      "CareRelationship", NULL, 200,
+      NGX_HM_OA_ITEM|NGX_HM_OA_TAGGED|NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_GET, API "/break-glass", NULL, "BreakGlassList", NULL, 200,
+      0 },
+    { NGX_HTTP_POST, API "/break-glass", "BreakGlassWrite", "BreakGlass",
+      NULL, 201,
+      NGX_HM_OA_LOCATION|NGX_HM_OA_REPLAY|NGX_HM_OA_TAGGED|NGX_HM_OA_NAMES
+      |NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_GET, API "/break-glass/{id}", NULL, "BreakGlass", NULL, 200,
+      NGX_HM_OA_ETAG },
+    { NGX_HTTP_DELETE, API "/break-glass/{id}", NULL, NULL, NULL, 204,
+      NGX_HM_OA_ITEM|NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_POST, API "/break-glass/{id}/approve", NULL, "BreakGlass",
+      NULL, 200, NGX_HM_OA_ITEM|NGX_HM_OA_TAGGED|NGX_HM_OA_CONFLICT },
+    { NGX_HTTP_GET, API "/compliance/consents", NULL, "ConsentList", NULL,
+      200, 0 },
+    { NGX_HTTP_POST, API "/compliance/consents", "ConsentWrite", "Consent",
+      NULL, 201,
+      NGX_HM_OA_LOCATION|NGX_HM_OA_CONFLICT|NGX_HM_OA_REPLAY
+      |NGX_HM_OA_TAGGED },
 
     { NGX_HTTP_GET, "/health", NULL, "Health", NULL, 200, 0 },
     { NGX_HTTP_GET, "/ready", NULL, "Ready", NULL, 200, NGX_HM_OA_UNREADY },
@@ -146,6 +206,10 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_tag_texts[] = {
     { "Accounts", "Opening an account, logging in, the account itself." },
     { "Second factors", "One-time codes, recovery codes and passkeys of the "
       "caller." },
+    { "Health profile", "One sealed document about a person." },
+    { "Administration", "The accounts of others, for administrators." },
+    { "Care", "Who may see whom: relationships and emergencies." },
+    { "Compliance", "What a person agreed to." },
     { "System", "The service about itself; no token, nothing personal." }
 };
 
@@ -298,6 +362,29 @@ static const struct {
 #define UUID          "{'type':'string','format':'uuid'}"
 #define NUMBER_NULL   "{'type':['number','null']}"
 #define COUNT         "{'type':'integer','minimum':0}"
+#define LIST_OF(name) "'type':'object','required':['items','next'],"          \
+    "'properties':{'items':{'type':'array','items':" REF(name) "},"           \
+    "'next':" TEXT_NULL "}"
+#define PURPOSE       "{'type':'string','enum':['data_processing',"           \
+    "'ai_external','research','notify_email','notify_sms','notify_push']}"
+#define BOUNDED(a, b) "{'type':['number','null'],'minimum':" a                \
+    ",'maximum':" b "}"
+#define WORD_NULL     "{'type':['string','null'],'maxLength':200}"
+#define PROFILE                                                               \
+    "'height_cm':" BOUNDED("20", "280") ",'weight_kg':"                       \
+    BOUNDED("0.3", "650") ",'gender':" WORD_NULL ",'blood_type':" WORD_NULL   \
+    ",'activity_level':" WORD_NULL ",'smoking_status':" WORD_NULL             \
+    ",'alcohol_consumption':" WORD_NULL ",'sleep_hours':"                     \
+    BOUNDED("0", "24") ",'ethnicity':" WORD_NULL ",'occupation':" WORD_NULL   \
+    ",'physicians':" OR_NULL(REF("NoteList")) ",'insurance':"                 \
+    OR_NULL(REF("Note")) ",'family_history':" OR_NULL(REF("Note"))            \
+    ",'allergies':{'type':['object','null'],'additionalProperties':false,"    \
+    "'properties':{'food':" OR_NULL(REF("NoteList")) ",'drug':"               \
+    OR_NULL(REF("NoteList")) ",'environmental':" OR_NULL(REF("NoteList"))     \
+    "}},'chronic_conditions':" OR_NULL(REF("NoteList"))                       \
+    ",'mental_health':" OR_NULL(REF("Note")) ",'emergency_contacts':"         \
+    OR_NULL(REF("NoteList")) ",'advance_directives':" OR_NULL(REF("Note"))    \
+    ",'organ_donor':{'type':['boolean','null']}"
 
 
 #define MAIL_ADDRESS                                                          \
@@ -470,6 +557,119 @@ static const ngx_hm_oa_text_t  ngx_hm_oa_schemas[] = {
     { "PasskeyList", "'type':'object','required':['items','next'],"
       "'properties':{'items':{'type':'array','maxItems':20,"
       "'items':" REF("Passkey") "},'next':{'type':'null'}}" },
+
+    { "UserMePatch", "'description':'Null clears a member.',"
+      "'type':'object','additionalProperties':false,'properties':{"
+      "'full_name':{'type':'string','minLength':1,'maxLength':200},"
+      "'phone':" TEXT_NULL ",'address':" TEXT_NULL ","
+      "'date_of_birth':" DATE_NULL "}" },
+
+    { "UserList", LIST_OF("User") },
+
+    { "UserWrite", "'type':'object','additionalProperties':false,"
+      "'required':['email','full_name'],'properties':{"
+      "'email':{'type':'string','format':'email','minLength':3,"
+      "'maxLength':254},'full_name':{'type':'string','minLength':1,"
+      "'maxLength':200},'role':{'type':['string','null'],'enum':['patient',"
+      "'doctor','admin','researcher',null],'default':'patient'},"
+      "'password':{'type':['string','null'],'format':'password',"
+      "'writeOnly':true,'description':'Without one the person is mailed the "
+      "way to choose it.'}}" },
+
+    { "UserPatch", "'type':'object','additionalProperties':false,"
+      "'properties':{'role':{'type':'string','enum':['patient','doctor',"
+      "'admin','researcher']},'is_active':{'type':'boolean'}}" },
+
+    { "Preferences", "'type':'object','required':['locale','units',"
+      "'time_zone'],'properties':{'locale':{'type':'string'},"
+      "'units':{'type':'string','enum':['metric','imperial']},"
+      "'time_zone':{'type':'string'}}" },
+
+    { "PreferencesWrite", "'description':'What is left out gets its "
+      "default.','type':'object','additionalProperties':false,"
+      "'properties':{'locale':{'type':['string','null'],'maxLength':35,"
+      "'default':'en'},'units':{'type':['string','null'],'enum':['metric',"
+      "'imperial',null],'default':'metric'},'time_zone':{'type':['string',"
+      "'null'],'maxLength':64,'default':'UTC','description':'A name of the "
+      "IANA database.'}}" },
+
+    { "Note", "'description':'A text, a list, or a flat object.','anyOf':["
+      "{'type':'string','minLength':1,'maxLength':10000}," REF("NoteList")
+      ",{'type':'object','maxProperties':20}]" },
+
+    { "NoteList", "'type':'array','maxItems':100,'items':{'anyOf':["
+      "{'type':'string','minLength':1,'maxLength':10000},{'type':'object',"
+      "'maxProperties':20}]}" },
+
+    { "HealthProfileWrite", "'type':'object','additionalProperties':false,"
+      "'properties':{" PROFILE "}" },
+
+    { "HealthProfile", "'description':'Every member, null where empty.',"
+      "'type':'object','required':['user_id','updated_at'],'properties':{"
+      "'user_id':" UUID ",'updated_at':" TIME_NULL "," PROFILE "}" },
+
+    { "Access", "'description':'One access by somebody else, granted or "
+      "refused.','type':'object','required':['at','actor_id','actor_role',"
+      "'action','resource','purpose','outcome','items'],'properties':{"
+      "'at':" TIME ",'actor_id':{'type':['string','null'],"
+      "'format':'uuid'},'actor_role':{'type':'string'},"
+      "'action':{'type':'string'},'resource':{'type':'string'},"
+      "'purpose':{'type':'string','enum':['care','self','admin',"
+      "'break_glass','system']},'outcome':{'type':'integer'},"
+      "'items':" COUNT "}" },
+
+    { "AccessList", LIST_OF("Access") },
+
+    { "Patient", "'type':'object','required':['id','full_name',"
+      "'date_of_birth','relationship_id','accepted_at','until'],"
+      "'properties':{'id':" UUID ",'full_name':" TEXT_NULL ","
+      "'date_of_birth':" DATE_NULL ",'relationship_id':" UUID ","
+      "'accepted_at':" TIME_NULL ",'until':" TIME "}" },
+
+    { "PatientList", LIST_OF("Patient") },
+
+    { "CareRelationship", "'type':'object','required':['id','patient_id',"
+      "'doctor_id','status','created_by','from_at','until','accepted_at',"
+      "'ended_at','created_at','updated_at'],'properties':{'id':" UUID ","
+      "'patient_id':" UUID ",'doctor_id':" UUID ",'status':{"
+      "'type':'string','enum':['pending','active','declined','ended']},"
+      "'created_by':" UUID ",'from_at':" TIME ",'until':" TIME ","
+      "'accepted_at':" TIME_NULL ",'ended_at':" TIME_NULL ","
+      "'created_at':" TIME ",'updated_at':" TIME "}" },
+
+    { "CareRelationshipList", LIST_OF("CareRelationship") },
+
+    { "CareRelationshipWrite", "'type':'object',"
+      "'additionalProperties':false,'required':['patient_id','doctor_id'],"
+      "'properties':{'patient_id':" UUID ",'doctor_id':" UUID ","
+      "'until':{'type':['string','null'],'format':'date-time',"
+      "'description':'One year from now when it is left out.'}}" },
+
+    { "BreakGlass", "'type':'object','required':['id','user_id','actor_id',"
+      "'status','reason','approved_by','created_at','expires_at',"
+      "'ended_at'],'properties':{'id':" UUID ",'user_id':" UUID ","
+      "'actor_id':" UUID ",'status':{'type':'string','enum':['active',"
+      "'pending','ended'],'description':'Pending opens nothing: an "
+      "administrator has to approve it.'},'reason':{'type':'string'},"
+      "'approved_by':{'type':['string','null'],'format':'uuid'},"
+      "'created_at':" TIME ",'expires_at':" TIME ","
+      "'ended_at':" TIME_NULL "}" },
+
+    { "BreakGlassList", LIST_OF("BreakGlass") },
+
+    { "BreakGlassWrite", "'type':'object','additionalProperties':false,"
+      "'required':['user_id','reason'],'properties':{'user_id':" UUID ","
+      "'reason':{'type':'string','minLength':1,'maxLength':10000}}" },
+
+    { "Consent", "'type':'object','required':['id','purpose','granted',"
+      "'created_at'],'properties':{'id':" UUID ",'purpose':" PURPOSE ","
+      "'granted':{'type':'boolean'},'created_at':" TIME "}" },
+
+    { "ConsentList", LIST_OF("Consent") },
+
+    { "ConsentWrite", "'type':'object','additionalProperties':false,"
+      "'required':['purpose','granted'],'properties':{'purpose':" PURPOSE
+      ",'granted':{'type':'boolean'}}" },
 
     { "Value", "'description':'In the unit of the type; an object for a "
       "compound type.','anyOf':[{'type':'number'}," REF("BloodPressure")

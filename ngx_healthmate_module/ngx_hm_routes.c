@@ -196,6 +196,112 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
       "Second factors", "Remove a passkey", NULL,
       NGX_HM_FRESH|NGX_HM_ENROL },
 
+    /* people: my account, everybody's, who treats whom */
+
+    { PATCH, "/api/v1/users/me", P(SELF), C(DEFAULT), A(UPDATE), OF(USER),
+      B(PATCH), NULL, ngx_hm_user_me_change, NULL, "Accounts",
+      "Change my name, phone, address or date of birth" },
+
+    { GET, "/api/v1/users/me/preferences", P(SELF), C(DEFAULT), A(READ),
+      OF(PREFERENCES), B(NONE), NULL, ngx_hm_prefs_get, NULL, "Accounts",
+      "My language, units and time zone" },
+
+    { PUT, "/api/v1/users/me/preferences", P(SELF), C(DEFAULT), A(UPDATE),
+      OF(PREFERENCES), B(JSON), NULL, ngx_hm_prefs_put, NULL, "Accounts",
+      "Replace my preferences" },
+
+    { GET, "/api/v1/users/me/health-profile", P(HEALTH_READ), C(READ),
+      A(READ), OF(HEALTH_PROFILE), B(NONE), NULL, ngx_hm_profile_get,
+      "user_id", "Health profile", "What a person says about himself" },
+
+    { PUT, "/api/v1/users/me/health-profile", P(HEALTH_WRITE), C(WRITE),
+      A(UPDATE), OF(HEALTH_PROFILE), B(JSON), NULL, ngx_hm_profile_change,
+      "user_id", "Health profile", "Replace the profile" },
+
+    { PATCH, "/api/v1/users/me/health-profile", P(HEALTH_WRITE), C(WRITE),
+      A(UPDATE), OF(HEALTH_PROFILE), B(PATCH), NULL, ngx_hm_profile_change,
+      "user_id", "Health profile", "Merge a change into the profile" },
+
+    { GET, "/api/v1/users/me/access-log", P(SELF), C(DEFAULT), A(LIST),
+      OF(ACCESS_LOG), B(NONE), NULL, ngx_hm_access_log, LIST, "Accounts",
+      "Who saw my data, newest first" },
+
+    { GET, "/api/v1/users", P(USERS_ADMIN), C(DEFAULT), A(LIST), OF(USER),
+      B(NONE), NULL, ngx_hm_user_list, LIST, "Administration",
+      "All accounts, newest first" },
+
+    { POST, "/api/v1/users", P(USERS_ADMIN), C(DEFAULT), A(CREATE), OF(USER),
+      B(JSON), NULL, ngx_hm_user_new, NULL, "Administration",
+      "Make an account",
+      NULL, NGX_HM_FRESH },
+
+    { GET, "/api/v1/users/{id}", P(USERS_ADMIN), C(DEFAULT), A(READ),
+      OF(USER), B(NONE), NULL, ngx_hm_user_get, NULL, "Administration",
+      "One account" },
+
+    { PATCH, "/api/v1/users/{id}", P(USERS_ADMIN), C(DEFAULT), A(UPDATE),
+      OF(USER), B(PATCH), NULL, ngx_hm_user_change, NULL, "Administration",
+      "Change a role, or close and open an account",
+      NULL, NGX_HM_FRESH },
+
+    { GET, "/api/v1/patients", P(PATIENTS), C(DEFAULT), A(LIST), OF(USER),
+      B(NONE), NULL, ngx_hm_care_patients, LIST, "Care",
+      "The people a doctor treats" },
+
+    { GET, "/api/v1/care-relationships", P(CARE), C(DEFAULT), A(LIST),
+      OF(CARE), B(NONE), NULL, ngx_hm_care_list, LIST, "Care",
+      "My care relationships, newest first" },
+
+    { POST, "/api/v1/care-relationships", P(CARE), C(DEFAULT), A(CREATE),
+      OF(CARE), B(JSON), NULL, ngx_hm_care_propose, NULL, "Care",
+      "Propose a care relationship, or as the patient make one" },
+
+    { GET, "/api/v1/care-relationships/{id}", P(CARE), C(DEFAULT), A(READ),
+      OF(CARE), B(NONE), NULL, ngx_hm_care_get, NULL, "Care",
+      "One care relationship" },
+
+    { DELETE, "/api/v1/care-relationships/{id}", P(CARE), C(DEFAULT),
+      A(DELETE), OF(CARE), B(NONE), NULL, ngx_hm_care_end, NULL, "Care",
+      "End a care relationship" },
+
+    { POST, "/api/v1/care-relationships/{id}/accept", P(CARE), C(DEFAULT),
+      A(UPDATE), OF(CARE), B(ANY), NULL, ngx_hm_care_accept, NULL, "Care",
+      "Accept a proposal, as the patient" },
+
+    { POST, "/api/v1/care-relationships/{id}/decline", P(CARE), C(DEFAULT),
+      A(UPDATE), OF(CARE), B(ANY), NULL, ngx_hm_care_decline, NULL, "Care",
+      "Decline a proposal, as the patient" },
+
+    { GET, "/api/v1/break-glass", P(SELF), C(DEFAULT), A(LIST),
+      OF(BREAK_GLASS), B(NONE), NULL, ngx_hm_glass_list, LIST, "Care",
+      "Emergency accesses: mine, and those to my data" },
+
+    { POST, "/api/v1/break-glass", P(BREAK_GLASS), C(DEFAULT), A(CREATE),
+      OF(BREAK_GLASS), B(JSON), NULL, ngx_hm_glass_open, NULL, "Care",
+      "Open a person's records for an hour, to read, in an emergency",
+      NULL, NGX_HM_FRESH },
+
+    { GET, "/api/v1/break-glass/{id}", P(SELF), C(DEFAULT), A(READ),
+      OF(BREAK_GLASS), B(NONE), NULL, ngx_hm_glass_get, NULL, "Care",
+      "One emergency access" },
+
+    { DELETE, "/api/v1/break-glass/{id}", P(BREAK_GLASS), C(DEFAULT),
+      A(DELETE), OF(BREAK_GLASS), B(NONE), NULL, ngx_hm_glass_end, NULL,
+      "Care", "End an emergency access" },
+
+    { POST, "/api/v1/break-glass/{id}/approve", P(USERS_ADMIN), C(DEFAULT),
+      A(UPDATE), OF(BREAK_GLASS), B(ANY), NULL, ngx_hm_glass_approve, NULL,
+      "Care", "Approve an emergency access, as a second person",
+      NULL, NGX_HM_FRESH },
+
+    { GET, "/api/v1/compliance/consents", P(SELF), C(DEFAULT), A(LIST),
+      OF(CONSENT), B(NONE), NULL, ngx_hm_consent_list, LIST, "Compliance",
+      "My consents, newest first: the newest of a purpose counts" },
+
+    { POST, "/api/v1/compliance/consents", P(SELF), C(DEFAULT), A(CREATE),
+      OF(CONSENT), B(JSON), NULL, ngx_hm_consent_add, NULL, "Compliance",
+      "Give or withdraw a consent" },
+
     /* the service itself */
 
     { GET, "/health", P(NONE), C(NONE), A(READ), OF(NONE), B(NONE), NULL,

@@ -433,9 +433,17 @@ ngx_hm_session_reply_row(ngx_hm_ctx_t *hm, const PGresult *r)
 }
 
 
-/* The keys of the person must be in the cache (ngx_hm_step_keys). */
 ngx_hm_rc_t
 ngx_hm_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b, const PGresult *r)
+{
+    return ngx_hm_user_row_at(hm, b, r, 0, 0);
+}
+
+
+/* The keys of the person must be in the cache (ngx_hm_step_keys). */
+ngx_hm_rc_t
+ngx_hm_user_row_at(ngx_hm_ctx_t *hm, hm_buf_t *b, const PGresult *r, int row,
+    int col)
 {
     u_char                *out;
     uint32_t               version;
@@ -455,13 +463,13 @@ ngx_hm_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b, const PGresult *r)
         { "date_of_birth", NGX_HM_U_BORN }
     };
 
-    id = hm_row_uuid(r, 0, NGX_HM_U_ID);
+    id = hm_row_uuid(r, row, col + NGX_HM_U_ID);
 
     if (ngx_hm_owned(hm, &id, "users") != NGX_HM_NEXT) {
         return NGX_HM_FAIL;
     }
 
-    version = hm_row_u32(r, 0, NGX_HM_U_DEK);
+    version = hm_row_u32(r, row, col + NGX_HM_U_DEK);
     keys = ngx_hm_keys(hm);
     dek = keys != NULL ? hm_keys_dek(keys, version) : NULL;
 
@@ -478,7 +486,7 @@ ngx_hm_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b, const PGresult *r)
     hm_json_uuid(b, &id);
 
     for (i = 0; i < sizeof(sealed) / sizeof(sealed[0]); i++) {
-        env = hm_row_str(r, 0, sealed[i].column);
+        env = hm_row_str(r, row, col + sealed[i].column);
         json = HM_STR("null");
 
         if (env.data != NULL) {
@@ -498,17 +506,19 @@ ngx_hm_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b, const PGresult *r)
     }
 
     hm_buf_printf(b, ",\"email_verified\":%s,\"role\":",
-                  PQgetisnull(r, 0, NGX_HM_U_VERIFIED) ? "false" : "true");
-    hm_json_text(b, hm_row_str(r, 0, NGX_HM_U_ROLE));
+                  PQgetisnull(r, row, col + NGX_HM_U_VERIFIED) ? "false"
+                                                               : "true");
+    hm_json_text(b, hm_row_str(r, row, col + NGX_HM_U_ROLE));
     hm_buf_printf(b, ",\"is_active\":%s,\"mfa\":",
-                  hm_row_bool(r, 0, NGX_HM_U_ACTIVE) ? "true" : "false");
-    ngx_hm_mfa_json(b, hm_row_str(r, 0, NGX_HM_U_MFA));
+                  hm_row_bool(r, row, col + NGX_HM_U_ACTIVE) ? "true"
+                                                             : "false");
+    ngx_hm_mfa_json(b, hm_row_str(r, row, col + NGX_HM_U_MFA));
     hm_buf_lit(b, ",\"created_at\":");
-    hm_json_time(b, hm_row_time(r, 0, NGX_HM_U_CREATED));
+    hm_json_time(b, hm_row_time(r, row, col + NGX_HM_U_CREATED));
     hm_buf_lit(b, ",\"updated_at\":");
-    hm_json_time(b, hm_row_time(r, 0, NGX_HM_U_UPDATED));
+    hm_json_time(b, hm_row_time(r, row, col + NGX_HM_U_UPDATED));
     hm_buf_lit(b, ",\"last_login_at\":");
-    hm_json_time(b, hm_row_time(r, 0, NGX_HM_U_LAST));
+    hm_json_time(b, hm_row_time(r, row, col + NGX_HM_U_LAST));
     hm_buf_lit(b, "}");
 
     return b->failed ? ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR)

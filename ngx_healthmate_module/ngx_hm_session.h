@@ -64,6 +64,9 @@ ngx_hm_rc_t ngx_hm_session_reply_row(ngx_hm_ctx_t *hm, const PGresult *r);
 /* Row 0 of r as a `user`. */
 ngx_hm_rc_t ngx_hm_user_row(ngx_hm_ctx_t *hm, hm_buf_t *b,
     const PGresult *r);
+/* The same columns in another row, from another column on. */
+ngx_hm_rc_t ngx_hm_user_row_at(ngx_hm_ctx_t *hm, hm_buf_t *b,
+    const PGresult *r, int row, int col);
 
 /* hmr1.<session 16 | counter 4 | MAC 32> */
 ngx_int_t ngx_hm_refresh_make(ngx_hm_ctx_t *hm, const ngx_hm_session_t *s,

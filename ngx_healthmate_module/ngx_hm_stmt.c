@@ -54,8 +54,10 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " order by k.version desc limit 4",
         NGX_HM_ON(READ), 1 },
 
+    /* the third: who may read and not write does so by a broken glass */
     [NGX_HM_SQL_MAY] = { "may",
-        "select hm_may($1::uuid, $2::uuid, $3::text), $2::uuid",
+        "select hm_may($1::uuid, $2::uuid, $3::text), $2::uuid,"
+        " not hm_may($1::uuid, $2::uuid, 'write')",
         NGX_HM_ON(READ), 3 },
 
     [NGX_HM_SQL_AUDIT] = { "audit",
@@ -319,6 +321,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         NGX_HM_ON(SLOW), 3 },
 
 #include "ngx_hm_stmt_account.h"
+#include "ngx_hm_stmt_people.h"
 
     [NGX_HM_SQL_PING] = { "ping",
         "select hm_audit_months_ahead()::int4",

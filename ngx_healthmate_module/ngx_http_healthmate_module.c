@@ -72,6 +72,12 @@ static ngx_conf_enum_t  ngx_hm_phis[] = {
     { ngx_null_string, 0 }
 };
 
+static ngx_conf_enum_t  ngx_hm_care_assigns[] = {
+    { ngx_string("patient"), NGX_HM_CARE_PATIENT },
+    { ngx_string("staff"), NGX_HM_CARE_STAFF },
+    { ngx_null_string, 0 }
+};
+
 static ngx_conf_enum_t  ngx_hm_registers[] = {
     { ngx_string("open"), NGX_HM_REGISTER_OPEN },
     { ngx_string("verified"), NGX_HM_REGISTER_VERIFIED },
@@ -104,6 +110,8 @@ static ngx_command_t  ngx_hm_commands[] = {
                 ngx_hm_environments),
     NGX_HM_MAIN("admin_phi", admin_phi, ngx_conf_set_enum_slot,
                 ngx_hm_phis),
+    NGX_HM_MAIN("care_assign", care_assign, ngx_conf_set_enum_slot,
+                ngx_hm_care_assigns),
     NGX_HM_MAIN("register", registration, ngx_conf_set_enum_slot,
                 ngx_hm_registers),
     NGX_HM_MAIN("zone", zone_size, ngx_conf_set_size_slot, NULL),
@@ -277,6 +285,7 @@ ngx_hm_create_main_conf(ngx_conf_t *cf)
     mcf->audit = NGX_CONF_UNSET_UINT;
     mcf->environment = NGX_CONF_UNSET_UINT;
     mcf->admin_phi = NGX_CONF_UNSET_UINT;
+    mcf->care_assign = NGX_CONF_UNSET_UINT;
     mcf->registration = NGX_CONF_UNSET_UINT;
     mcf->mfa_roles = NGX_CONF_UNSET_UINT;
     mcf->zone_size = NGX_CONF_UNSET_SIZE;
@@ -326,6 +335,7 @@ ngx_hm_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_uint_value(mcf->audit, NGX_HM_AUDIT_STRICT);
     ngx_conf_init_uint_value(mcf->environment, NGX_HM_LOCAL);
     ngx_conf_init_uint_value(mcf->admin_phi, NGX_HM_PHI_BREAK_GLASS);
+    ngx_conf_init_uint_value(mcf->care_assign, NGX_HM_CARE_PATIENT);
     ngx_conf_init_uint_value(mcf->registration, NGX_HM_REGISTER_VERIFIED);
     ngx_conf_init_size_value(mcf->zone_size, 8 * 1024 * 1024);
     ngx_conf_init_size_value(mcf->feed_size, 8 * 1024 * 1024);

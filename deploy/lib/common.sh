@@ -43,6 +43,7 @@ hm_settings() {
     HM_FINGERPRINT=${HEALTHMATE_FINGERPRINT:-optional}
     HM_AUDIT=${HEALTHMATE_AUDIT:-strict}
     HM_ADMIN_PHI=${HEALTHMATE_ADMIN_PHI:-all}
+    HM_CARE_ASSIGN=${HEALTHMATE_CARE_ASSIGN:-patient}
     HM_REGISTER=${HEALTHMATE_REGISTER:-open}
     HM_MFA_REQUIRED=${HEALTHMATE_MFA_REQUIRED:-}
     HM_DEMO=${HEALTHMATE_DEMO:-on}
@@ -67,6 +68,7 @@ hm_settings() {
     hm_one_of HEALTHMATE_FINGERPRINT "$HM_FINGERPRINT" on optional off
     hm_one_of HEALTHMATE_AUDIT "$HM_AUDIT" strict bounded
     hm_one_of HEALTHMATE_ADMIN_PHI "$HM_ADMIN_PHI" all break_glass
+    hm_one_of HEALTHMATE_CARE_ASSIGN "$HM_CARE_ASSIGN" patient staff
     hm_one_of HEALTHMATE_REGISTER "$HM_REGISTER" open verified invite
     hm_one_of HEALTHMATE_ENVIRONMENT "$HM_ENVIRONMENT" local production
     case $HM_BIND in

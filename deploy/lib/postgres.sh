@@ -86,9 +86,11 @@ hm_migrate() {
     ) </dev/null >"$HM_LOGS/migrate.log" 2>&1 \
         || { hm_tail migrate; die "the migrations failed"; }
     # The policies read it from the database, the module from its directive.
-    hm_psql -d healthmate -v v="$HM_ADMIN_PHI" >/dev/null <<'END' \
+    hm_psql -d healthmate -v phi="$HM_ADMIN_PHI" -v care="$HM_CARE_ASSIGN" \
+        >/dev/null <<'END' \
         || die "cannot write hm_settings"
-insert into hm_settings (name, value) values ('admin_phi', :'v')
+insert into hm_settings (name, value)
+    values ('admin_phi', :'phi'), ('care_assign', :'care')
     on conflict (name) do update set value = excluded.value
     where hm_settings.value <> excluded.value;
 END

@@ -138,12 +138,17 @@ SELECT is((SELECT string_agg(c.oid::regclass || ' ' || a.privilege_type, ', '
             WHERE a.grantee = 'hm_definer'::regrole
               AND a.privilege_type <> 'SELECT'
               AND c.relname NOT IN ('audit_logs', 'audit_shards',
-                                    'revocations')
+                                    'revocations', 'break_glass_grants')
               AND NOT (a.privilege_type = 'DELETE' AND c.relname IN
                   ('mfa_totp', 'mfa_recovery_codes', 'passkeys',
                    'webauthn_challenges'))
+              AND NOT (a.privilege_type = 'INSERT'
+                       AND c.relname IN ('users', 'user_keys',
+                                         'user_index_keys',
+                                         'user_preferences'))
               AND NOT c.relispartition),
-    NULL, 'and it writes nothing but audit rows, shards and revocations');
+    NULL, 'and it writes audit rows, shards, revocations, grants, and '
+          'inserts accounts');
 
 SELECT is((SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY 1)
              FROM pg_class c

@@ -33,7 +33,10 @@ static const row_t  rows[] = {
     { HM_PERM_COMPLIANCE_ADMIN, "compliance.admin", "---*-" },
     { HM_PERM_AUDIT_ADMIN,      "audit.admin",      "---*-" },
     { HM_PERM_JOBS_ADMIN,       "jobs.admin",       "---*-" },
-    { HM_PERM_KEYS_ADMIN,       "keys.admin",       "---*-" }
+    { HM_PERM_KEYS_ADMIN,       "keys.admin",       "---*-" },
+    { HM_PERM_CARE,             "care",             "-oo*o" },
+    { HM_PERM_PATIENTS,         "patients",         "--o--" },
+    { HM_PERM_BREAK_GLASS,      "break_glass",      "--oo-" }
 };
 
 #define NROWS   (sizeof(rows) / sizeof(rows[0]))
