@@ -99,7 +99,7 @@ test_jobs(void **state)
         assert_true(hm_job_kinds[i].backoff <= hm_job_kinds[i].backoff_max);
     }
 
-    assert_int_equal(i, 2);
+    assert_int_equal(i, 5);
 }
 
 
