@@ -623,8 +623,7 @@ ngx_hm_listen_read(void)
 
     if (!PQsendQueryParams(ngx_hm_ls.pg,
                            "select kind, subject, at, ceil(extract(epoch"
-                           " from expires_at))::int8 from revocations"
-                           " where expires_at > now()",
+                           " from expires_at))::int8 from hm_revocations()",
                            0, NULL, NULL, NULL, NULL, 1)
         || !PQsetSingleRowMode(ngx_hm_ls.pg))
     {

@@ -29,7 +29,9 @@ ALTER TABLE revocations ADD PRIMARY KEY (subject, kind);
 
 -- Written by the functions below and by nobody else.
 DROP POLICY revocations_add ON revocations;
+DROP POLICY revocations_read ON revocations;
 REVOKE INSERT ON revocations FROM hm_api, hm_worker, hm_cli;
+REVOKE SELECT ON revocations FROM hm_api, hm_cli;
 GRANT SELECT, INSERT, UPDATE ON revocations TO hm_definer;
 GRANT UPDATE (ended_at, end_reason, updated_at, version)
     ON sessions TO hm_definer;
@@ -239,8 +241,24 @@ BEGIN
 END
 $$;
 
+-- All that is unexpired, for the caches of nginx: kinds, ids and times, and
+-- not whose they are.  A function, so that no policy on the table is without
+-- an actor.
+CREATE FUNCTION hm_revocations()
+RETURNS TABLE (kind text, subject uuid, at timestamptz,
+               expires_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY SELECT r.kind, r.subject, r.at, r.expires_at
+                   FROM public.revocations r WHERE r.expires_at > now();
+END
+$$;
+
 \set all 'hm_api, hm_worker, hm_cli'
 
+GRANT EXECUTE ON FUNCTION hm_revocations() TO hm_api;
 GRANT EXECUTE ON FUNCTION hm_end_session(uuid, text),
     hm_end_sessions(uuid, uuid, text), hm_rights_changed(uuid),
     hm_key_changed(uuid) TO :all;
@@ -251,6 +269,7 @@ GRANT EXECUTE ON FUNCTION hm_may_revoke(uuid),
 
 RESET ROLE;
 ALTER FUNCTION hm_revoke(text, uuid, uuid, interval) OWNER TO hm_definer;
+ALTER FUNCTION hm_revocations() OWNER TO hm_definer;
 ALTER FUNCTION hm_may_revoke(uuid) OWNER TO hm_definer;
 ALTER FUNCTION hm_end_session(uuid, text) OWNER TO hm_definer;
 ALTER FUNCTION hm_end_sessions(uuid, uuid, text) OWNER TO hm_definer;

@@ -7,6 +7,7 @@ DROP TRIGGER user_keys_changed ON user_keys;
 DROP TRIGGER users_rights_changed ON users;
 DROP TRIGGER sessions_ended ON sessions;
 
+DROP FUNCTION hm_revocations();
 DROP FUNCTION hm_session_check(uuid, uuid, text, timestamptz);
 DROP FUNCTION hm_user_key_changed();
 DROP FUNCTION hm_user_rights_changed();
@@ -34,6 +35,9 @@ ALTER TABLE revocations RENAME COLUMN subject TO session_id;
 ALTER TABLE revocations ADD PRIMARY KEY (session_id);
 
 GRANT INSERT ON revocations TO hm_api, hm_worker, hm_cli;
+GRANT SELECT ON revocations TO hm_api, hm_cli;
+CREATE POLICY revocations_read ON revocations
+    FOR SELECT TO hm_api, hm_worker, hm_cli USING (expires_at > now());
 CREATE POLICY revocations_add ON revocations
     FOR INSERT TO hm_api, hm_worker, hm_cli
     WITH CHECK (user_id = hm_actor() OR hm_is_admin(hm_actor()));

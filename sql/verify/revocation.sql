@@ -27,7 +27,7 @@ BEGIN
     ASSERT (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class
              WHERE oid = 'public.revocations'::regclass),
         'revocations is not fenced';
-    ASSERT NOT has_table_privilege('hm_api', 'revocations', 'INSERT'),
+    ASSERT NOT has_table_privilege('hm_api', 'revocations', 'SELECT, INSERT'),
         'hm_api writes events past the triggers';
     ASSERT NOT has_function_privilege('hm_api',
         'hm_revoke(text, uuid, uuid, interval)', 'EXECUTE');

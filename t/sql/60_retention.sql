@@ -36,7 +36,7 @@ VALUES (:ann, :ann, '\x01', '\x01', now() - interval '1 s'),
 INSERT INTO revocations (subject, user_id, expires_at)
 VALUES (gen_random_uuid(), :ann, now() - interval '1 s'),
        (gen_random_uuid(), :ann, now() + interval '1 h');
-SELECT is(tap.hm_as('hm_api', NULL, 'SELECT FROM revocations'), '1',
+SELECT is(tap.hm_as('hm_api', NULL, 'SELECT FROM hm_revocations()'), '1',
     'every worker loads the unexpired revocations, without an actor');
 SELECT is(tap.hm_get('hm_worker', NULL, 'SELECT hm_retention_run()'), '2',
     'expired records and revocations go');
