@@ -140,17 +140,12 @@ def test_interleaved_writes_keep_their_owner(stack, crowd):
 # --- the second wall ---
 
 def personal(stack):
-    """
-    Relations with a user_id column that hm_api may select.  Not the
-    revocations: every nginx worker reads them all, without an actor, and a
-    session's id opens nothing.
-    """
+    """Relations with a user_id column that hm_api may select."""
     return stack.psql(
         "select c.oid::regclass from pg_class c join pg_attribute a on"
         " a.attrelid = c.oid and a.attname = 'user_id' and a.attnum > 0"
         " join pg_namespace n on n.oid = c.relnamespace and n.nspname ="
-        " 'public' where c.relkind in ('r', 'p')"
-        " and c.relname <> 'revocations' and"
+        " 'public' where c.relkind in ('r', 'p') and"
         " has_table_privilege('hm_api', c.oid, 'select')").split()
 
 
