@@ -13,6 +13,7 @@ from hmstack import wait
 
 TR = "/analytics/trends"
 HD = "/health-data"
+ANALYTICS = 4                   # the audit's number of that resource
 KEYS = {"metric", "unit", "from", "to", "bucket", "time_zone", "status",
         "points", "trend"}
 POINT = {"start", "count", "mean", "min", "max", "sum", "sd"}
@@ -278,7 +279,7 @@ def test_doctors_job_for_a_patient(stack):
                "timestamp": "2026-02-01T10:00:00Z"}), 201)
     settled(stack, p)
     j = stack.rows("select requester, state from jobs where user_id = '%s'"
-                   % p.id)
+                   " and kind = 'analytics.rollup'" % p.id)
     assert [(x["requester"], x["state"]) for x in j] == [(d.id, "done")], j
     assert len(trend(p, "weight")["points"]) == 1
 
@@ -288,6 +289,7 @@ def test_job_is_audited(stack, user):
                 timestamp="2026-02-01T10:00:00Z")
     settled(stack, user)
     rows = stack.rows("select actor, user_id, purpose from audit_logs where"
-                      " user_id = '%s' and action = 10" % user.id)
+                      " user_id = '%s' and action = 10 and resource ="
+                      " %d" % (user.id, ANALYTICS))
     assert rows and {(r["actor"], r["purpose"]) for r in rows} \
         == {(user.id, 4)}, rows
