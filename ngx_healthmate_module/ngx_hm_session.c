@@ -118,6 +118,9 @@ ngx_hm_session_send(ngx_hm_ctx_t *hm)
     ngx_hm_seg_i32(hm, &hm->seg, s->amr);
     ngx_hm_seg_uuid_or_null(&hm->seg, &hm->device.id);
 
+    /* a reset while we hashed ended all sessions: no new one behind it */
+    ngx_hm_seg_i32(hm, &hm->seg, s->password_version);
+
     return ngx_hm_seg_wait(hm);
 }
 

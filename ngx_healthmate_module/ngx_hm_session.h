@@ -29,6 +29,7 @@ struct ngx_hm_session_s {
     hm_uuid_t       user;
     hm_role_t       role;
     uint32_t        counter;             /* of its current refresh token */
+    uint32_t        password_version;    /* what was proved was proved of it */
     unsigned        amr;                 /* HM_AMR_* */
     hm_usec_t       auth_time;
     hm_usec_t       issued;              /* when its access token was made */

@@ -143,7 +143,8 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
      */
     [NGX_HM_SQL_LOGIN] = { "login",
         "with u as (update users set last_login_at = $2::timestamptz"
-        " where id = $1::uuid and is_active returning id, email,"
+        " where id = $1::uuid and is_active"
+        " and password_version = $14::int4 returning id, email,"
         " email_verified_at, full_name, role, is_active, mfa, phone,"
         " address, date_of_birth, created_at, updated_at, last_login_at,"
         " dek_version, version),"
@@ -161,7 +162,7 @@ static const ngx_hm_stmt_t  ngx_hm_static[NGX_HM_SQL_STATIC] = {
         " $10::int2, 1, $1::uuid, $3::uuid, $1::uuid, $3::uuid, 1,"
         " $11::bytea)"
         " select * from u",
-        NGX_HM_ON(SOLO), 13 },
+        NGX_HM_ON(SOLO), 14 },
 
     [NGX_HM_SQL_ME] = { "me",
         "select id, email, email_verified_at, full_name, role, is_active,"

@@ -686,6 +686,7 @@ auth_login_verified(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
 
+    hm->session->password_version = auth->password_version;
     ngx_hm_session_enter(hm);
 
     if (!(auth->enrolled & HM_AMR_OTP)) {

@@ -694,6 +694,7 @@ pk_login_open(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_SERVER_ERROR);
     }
 
+    hm->session->password_version = pk->login->password_version;
     ngx_hm_session_enter(hm);
 
     return ngx_hm_goto(hm, ngx_hm_session_open);

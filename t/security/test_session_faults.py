@@ -247,3 +247,18 @@ def test_a_role_read_from_an_old_token_is_not_refreshed(stack, user):
     stack.psql("update users set role = 'patient' where id = '%s'" % user.id)
     problem(refresh(stack, user.session["refresh_token"]), 401,
             "auth.refresh_invalid")
+
+
+def test_a_login_loses_to_a_reset(stack, user):
+    """What the old password proved opens nothing once there is a new one."""
+    change = threading.Thread(target=stack.psql, args=(
+        "begin; update users set password_version = password_version + 1"
+        " where id = '%s'; select pg_sleep(1.2); commit" % user.id,))
+    change.start()
+    time.sleep(0.4)
+    r = user.post("/auth/login", {"email": user.email, "password": PASSWORD,
+                                  "fingerprint": False}, token=None)
+    change.join(10)
+    problem(r, 401, "auth.invalid_credentials")
+    assert stack.one("select count(*) from sessions where user_id = '%s'"
+                     % user.id) == "1"
