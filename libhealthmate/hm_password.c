@@ -42,9 +42,6 @@
 #define HM_PASSWORD_MIN     8            /* code points after NFC */
 #define HM_PASSWORD_MAX     128
 
-/* More bytes than 128 code points can come from: not worth normalising. */
-#define HM_PASSWORD_BYTES   4096
-
 #define HM_LOCAL_PART_MIN   4            /* "al" is in too many words */
 
 
@@ -82,6 +79,13 @@ hm_password_hash(char out[HM_PASSWORD_HASH_MAX], hm_str_t password)
     nfc = hm_password_nfc(&s, password);
     if (nfc != HM_OK) {
         return nfc;
+    }
+
+    /* whoever forgot to check what he took must not open a door with it */
+
+    if (s.text.len == 0) {
+        hm_password_forget(&s);
+        return HM_DECLINED;
     }
 
     rc = ARGON2_MEMORY_ALLOCATION_ERROR;

@@ -11,6 +11,12 @@
 
 #define HM_PASSWORD_HASH_MAX   128
 
+/*
+ * More bytes than 128 code points come from before NFC (a Hangul syllable is
+ * nine): the size of every buffer for one, and longer texts are no password.
+ */
+#define HM_PASSWORD_BYTES      1536
+
 hm_rc_t hm_password_hash(char out[HM_PASSWORD_HASH_MAX], hm_str_t password);
 
 /* HM_OK, HM_DECLINED (wrong), HM_ERROR.  hash is a NUL-terminated PHC string.

@@ -825,7 +825,7 @@ void ngx_hm_cluster_told(ngx_uint_t of, uint64_t key, int64_t count,
 
 typedef struct {
     char                    hash[HM_PASSWORD_HASH_MAX];
-    u_char                  password[512];
+    u_char                  password[HM_PASSWORD_BYTES];
     size_t                  password_len;
     unsigned                verify:1;
     unsigned                dummy:1;

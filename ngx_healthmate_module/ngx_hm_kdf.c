@@ -37,7 +37,9 @@ ngx_hm_kdf(ngx_hm_ctx_t *hm, ngx_hm_kdf_t *in)
     ngx_hm_kdf_job_t   *job;
     ngx_thread_task_t  *task;
 
-    if (hm->conf->thread_pool == NULL) {
+    if (hm->conf->thread_pool == NULL
+        || in->password_len > sizeof(in->password))
+    {
         return NGX_ERROR;
     }
 

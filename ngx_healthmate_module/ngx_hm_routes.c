@@ -121,7 +121,8 @@ const ngx_hm_route_t  ngx_hm_routes[] = {
 
     { POST, "/api/v1/users/me/email", P(SELF), C(DEFAULT), A(UPDATE),
       OF(USER), B(JSON), NULL, ngx_hm_account_email, NULL, "Accounts",
-      "Ask for another address, which its mailbox then proves" },
+      "Ask for another address, which its mailbox then proves", NULL,
+      NGX_HM_FRESH },
 
     { POST, "/api/v1/auth/refresh", P(NONE), C(DEFAULT), A(REFRESH),
       OF(SESSION), B(JSON), NULL, ngx_hm_session_refresh, NULL, "Accounts",

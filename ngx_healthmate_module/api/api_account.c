@@ -39,7 +39,7 @@ typedef struct {
     u_char            email_index[32];
     u_char            current_index[32]; /* of the address that is */
     uint32_t          version;           /* of the password */
-    u_char            fresh[512];        /* the new password */
+    u_char            fresh[HM_PASSWORD_BYTES];  /* the new password */
     size_t            fresh_len;
     unsigned          reset:1;
     unsigned          opens:1;           /* the account is made by it */
@@ -375,8 +375,10 @@ account_reset_read(ngx_hm_ctx_t *hm)
     }
 
     if (password.data != NULL && hm->faults->n == 0) {
-        account->kdf.password_len = password.len;
-        ngx_memcpy(account->kdf.password, password.data, password.len);
+        account->kdf.password_len = ngx_min(password.len,
+                                            sizeof(account->kdf.password));
+        ngx_memcpy(account->kdf.password, password.data,
+                   account->kdf.password_len);
     }
 
     return account_token_read(hm);
@@ -787,7 +789,8 @@ account_current_right(ngx_hm_ctx_t *hm)
         return ngx_hm_fail(hm, HM_PROBLEM_INVALID_CREDENTIALS);
     }
 
-    (void) ngx_hm_login_try(hm, account->current_index, 1);
+    /* its own try alone: wrong codes of a second factor still count */
+    ngx_hm_try_back(hm);
 
     return NGX_HM_NEXT;
 }

@@ -8,6 +8,7 @@ import concurrent.futures
 import os
 import stat
 import time
+import unicodedata
 
 import pytest
 
@@ -451,3 +452,47 @@ def test_every_template_that_is_named_exists():
         used |= set(re.findall(r"hm_mail\([^()]*(?:\([^()]*\))?[^()]*,\s*"
                                r"'(\w+)'", open(f).read()))
     assert used and used <= known, used - known
+
+
+# --- passwords of many bytes ---
+
+def decomposed(n):
+    """n Hangul syllables as some keyboards send them: nine bytes each."""
+    return unicodedata.normalize("NFD", "\ud55c" * n)
+
+
+@pytest.mark.parametrize("n", [57, 58, 100, 128])
+def test_decomposed_passwords(stack, user, n):
+    """Counted after NFC, kept whole, and never taken for an empty one."""
+    new = decomposed(n)
+    assert len(new.encode()) == 9 * n
+    r = user.post("/auth/change-password", {
+        "current_password": PASSWORD, "new_password": new})
+    assert r.status == 204, r
+    for password, status in (("", 422), (PASSWORD, 401), (new, 200),
+                             (unicodedata.normalize("NFC", new), 200)):
+        r = user.post("/auth/login", {
+            "email": user.email, "password": password,
+            "fingerprint": False}, token=None)
+        assert r.status in (status, 401) if status == 422 \
+            else r.status == status, (password[:4], r)
+
+
+def test_more_than_128_syllables(user):
+    r = user.post("/auth/change-password", {
+        "current_password": PASSWORD, "new_password": decomposed(129)})
+    problem(r, 422, "validation.failed")
+
+
+@pytest.mark.parametrize("n", [58, 128])
+def test_registering_with_a_decomposed_password(stack, n):
+    c = stack.client()
+    mine = address()
+    body = {"email": mine, "password": decomposed(n), "full_name": "A",
+            "accept_terms": True, "fingerprint": False}
+    ok(c.post("/auth/register", body, token=None), 201)
+    ok(c.post("/auth/login", {"email": mine, "password": decomposed(n),
+                              "fingerprint": False}, token=None))
+    r = c.post("/auth/login", {"email": mine, "password": "",
+                               "fingerprint": False}, token=None)
+    assert r.status in (401, 422), r
