@@ -8,6 +8,7 @@
 #define HMW_ROLLUP_H
 
 #include "hm_crypto.h"
+#include "hm_row.h"
 #include "hmw.h"
 
 
@@ -78,6 +79,14 @@ typedef struct {
 extern const char *const  hmw_units[HMW_UNITS];
 
 
+/*
+ * A sealed text; id, dek_version and envelope are columns col and on.  The
+ * text lies in plain, which the caller wipes; cause: it did not open.
+ */
+hmw_result_t hmw_rollup_open(hmw_rollup_t *r, const PGresult *res, int row,
+    int col, const char *table, const char *column, unsigned char *plain,
+    size_t size, hm_str_t *json, const char *cause);
+
 hmw_target_t *hmw_rollup_target(hmw_rollup_t *r, int unit, int64_t start);
 
 /* All readings between r->after and r->until, into r->units sizes. */
@@ -92,29 +101,5 @@ hmw_result_t hmw_rollup_put(hmw_rollup_t *r, int unit, int64_t start,
     hmw_target_t *target, const hmw_bucket_t *bucket);
 hmw_result_t hmw_rollup_flush(hmw_rollup_t *r);
 hmw_result_t hmw_rollup_empty(hmw_rollup_t *r);
-
-
-static inline int64_t
-hmw_be64(const char *p)
-{
-    int       i;
-    uint64_t  n;
-
-    for (n = 0, i = 0; i < 8; i++) {
-        n = n << 8 | (unsigned char) p[i];
-    }
-
-    return (int64_t) n;
-}
-
-
-static inline uint32_t
-hmw_be32(const char *p)
-{
-    const unsigned char  *b = (const unsigned char *) p;
-
-    return (uint32_t) b[0] << 24 | (uint32_t) b[1] << 16
-           | (uint32_t) b[2] << 8 | b[3];
-}
 
 #endif

@@ -344,9 +344,9 @@ hmw_rollup_targets(hmw_rollup_t *r)
 
     for (i = 0; i < n && i < HMW_TARGETS; i++) {
         t = &r->targets[r->ntargets++];
-        t->unit = (int) hmw_be32(PQgetvalue(res, i, 0));
-        t->start = hmw_be64(PQgetvalue(res, i, 1));
-        t->end = hmw_be64(PQgetvalue(res, i, 2));
+        t->unit = (int) hm_get_u32(PQgetvalue(res, i, 0));
+        t->start = (int64_t) hm_get_u64(PQgetvalue(res, i, 1));
+        t->end = (int64_t) hm_get_u64(PQgetvalue(res, i, 2));
 
         if (t->unit == HMW_HOUR) {
             from = t->start < from ? t->start : from;
@@ -422,3 +422,37 @@ hmw_rollup_finish(hmw_rollup_t *r)
 }
 
 
+hmw_result_t
+hmw_rollup_open(hmw_rollup_t *r, const PGresult *res, int row, int col,
+    const char *table, const char *column, unsigned char *plain, size_t size,
+    hm_str_t *json, const char *cause)
+{
+    uint32_t              version;
+    hm_str_t              env;
+    hm_place_t            place;
+    const unsigned char  *dek;
+
+    version = hm_row_u32(res, row, col + 1);
+
+    dek = hm_keys_dek(r->w->keys, version);
+    if (dek == NULL) {
+        r->job->cause = "key_version_missing";
+        return HMW_RETRY;
+    }
+
+    env = hm_row_str(res, row, col + 2);
+
+    place.table = table;
+    place.column = column;
+    place.row = hm_row_uuid(res, row, col);
+    place.owner = r->key.user;
+
+    if (env.len < HM_ENVELOPE_OVER || env.len - HM_ENVELOPE_OVER > size
+        || hm_open(plain, json, dek, version, &place, env) != HM_OK)
+    {
+        r->job->cause = cause;
+        return HMW_RETRY;
+    }
+
+    return HMW_DONE;
+}

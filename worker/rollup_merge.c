@@ -159,7 +159,7 @@ hmw_rollup_part(hmw_rollup_t *r, PGresult *res, int i)
         }
     }
 
-    t = hmw_rollup_target(r, unit, hmw_be64(PQgetvalue(res, i, 1)));
+    t = hmw_rollup_target(r, unit, (int64_t) hm_get_u64(PQgetvalue(res, i, 1)));
 
     if (t != NULL) {
         t->exists = true;
@@ -178,7 +178,7 @@ hmw_rollup_part(hmw_rollup_t *r, PGresult *res, int i)
 
     part = &hmw_parts.part[hmw_parts.n++];
     part->unit = unit;
-    part->start = hmw_be64(PQgetvalue(res, i, 1));
+    part->start = (int64_t) hm_get_u64(PQgetvalue(res, i, 1));
 
     return hmw_rollup_open_part(r, res, i, &part->bucket);
 }
@@ -188,35 +188,16 @@ static hmw_result_t
 hmw_rollup_open_part(hmw_rollup_t *r, PGresult *res, int i,
     hmw_bucket_t *bucket)
 {
-    hm_rc_t               rc;
-    uint32_t              version;
-    hm_str_t              env, json;
-    hm_place_t            place;
-    unsigned char         plain[HMW_FIGURES];
-    const unsigned char  *dek;
+    hm_rc_t         rc;
+    hm_str_t        json;
+    hmw_result_t    result;
+    unsigned char   plain[HMW_FIGURES];
 
-    version = hmw_be32(PQgetvalue(res, i, 3));
-
-    dek = hm_keys_dek(r->w->keys, version);
-    if (dek == NULL) {
-        r->job->cause = "key_version_missing";
-        return HMW_RETRY;
-    }
-
-    env.data = (unsigned char *) PQgetvalue(res, i, 4);
-    env.len = (size_t) PQgetlength(res, i, 4);
-
-    place.table = "health_metrics_aggregation";
-    place.column = "aggregates";
-    place.owner = r->key.user;
-    memcpy(place.row.b, PQgetvalue(res, i, 2), 16);
-
-    if (env.len < HM_ENVELOPE_OVER
-        || env.len - HM_ENVELOPE_OVER > sizeof(plain)
-        || hm_open(plain, &json, dek, version, &place, env) != HM_OK)
-    {
-        r->job->cause = "figures_not_opened";
-        return HMW_RETRY;
+    result = hmw_rollup_open(r, res, i, 2, "health_metrics_aggregation",
+                             "aggregates", plain, sizeof(plain), &json,
+                             "figures_not_opened");
+    if (result != HMW_DONE) {
+        return result;
     }
 
     rc = hmw_bucket_read(bucket, json, r->object);

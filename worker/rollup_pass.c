@@ -63,7 +63,7 @@ hmw_rollup_pass(hmw_rollup_t *r)
             memcpy(id.b, PQgetvalue(res, n - 1, 0), 16);
             hm_uuid_format(&id, r->after_id);
             snprintf(r->after, sizeof(r->after), "%lld",
-                     (long long) hmw_be64(PQgetvalue(res, n - 1, 3)));
+                     (long long) hm_get_u64(PQgetvalue(res, n - 1, 3)));
         }
 
         PQclear(res);
@@ -132,7 +132,7 @@ hmw_rollup_row(hmw_rollup_t *r, PGresult *res, int i)
     r->items++;
 
     for (unit = 0; unit < r->units; unit++) {
-        start = hmw_be64(PQgetvalue(res, i, 4 + unit));
+        start = (int64_t) hm_get_u64(PQgetvalue(res, i, 4 + unit));
         open = &r->open[unit];
 
         if (!open->open || open->start != start) {
@@ -158,35 +158,15 @@ static hmw_result_t
 hmw_rollup_open_value(hmw_rollup_t *r, PGresult *res, int i, double *first,
     double *second)
 {
-    hm_rc_t               rc;
-    uint32_t              version;
-    hm_str_t              env, json;
-    hm_place_t            place;
-    unsigned char         plain[HMW_VALUE_MAX];
-    const unsigned char  *dek;
+    hm_rc_t         rc;
+    hm_str_t        json;
+    hmw_result_t    result;
+    unsigned char   plain[HMW_VALUE_MAX];
 
-    version = hmw_be32(PQgetvalue(res, i, 1));
-
-    dek = hm_keys_dek(r->w->keys, version);
-    if (dek == NULL) {
-        r->job->cause = "key_version_missing";
-        return HMW_RETRY;
-    }
-
-    env.data = (unsigned char *) PQgetvalue(res, i, 2);
-    env.len = (size_t) PQgetlength(res, i, 2);
-
-    place.table = "health_data";
-    place.column = "value";
-    place.owner = r->key.user;
-    memcpy(place.row.b, PQgetvalue(res, i, 0), 16);
-
-    if (env.len < HM_ENVELOPE_OVER
-        || env.len - HM_ENVELOPE_OVER > sizeof(plain)
-        || hm_open(plain, &json, dek, version, &place, env) != HM_OK)
-    {
-        r->job->cause = "value_not_opened";
-        return HMW_RETRY;
+    result = hmw_rollup_open(r, res, i, 0, "health_data", "value", plain,
+                             sizeof(plain), &json, "value_not_opened");
+    if (result != HMW_DONE) {
+        return result;
     }
 
     rc = hmw_value_read(json, r->object, first, second);

@@ -20,7 +20,6 @@ static hmw_result_t hmw_rollup_seal(hmw_rollup_t *r, hmw_write_t *write,
 static int hmw_rollup_send(hmw_rollup_t *r, hmw_write_t *write,
     const char *name);
 static void *hmw_scratch(void *ctx, size_t size);
-static void hmw_put(unsigned char *p, int64_t n, int bytes);
 
 
 hmw_result_t
@@ -42,7 +41,7 @@ hmw_rollup_put(hmw_rollup_t *r, int unit, int64_t start,
     write = &r->writes[r->nwrites];
     write->update = target != NULL && target->exists;
     write->unit = unit;
-    hmw_put(write->start, start, 8);
+    hm_put_u64(write->start, (uint64_t) start);
 
     if (write->update) {
         id = target->id;
@@ -98,7 +97,7 @@ hmw_rollup_seal(hmw_rollup_t *r, hmw_write_t *write, const hm_uuid_t *id,
 
     version = r->w->keys->active;
     memcpy(write->id, id->b, 16);
-    hmw_put(write->dek_version, version, 4);
+    hm_put_u32(write->dek_version, version);
 
     rc = hm_seal(write->sealed, &write->len, hm_keys_dek(r->w->keys, version),
                  version, &place, text);
@@ -258,16 +257,4 @@ hmw_scratch(void *ctx, size_t size)
     *s->used = at + size;
 
     return s->room + at;
-}
-
-
-static void
-hmw_put(unsigned char *p, int64_t n, int bytes)
-{
-    int  i;
-
-    for (i = bytes - 1; i >= 0; i--) {
-        p[i] = (unsigned char) n;
-        n = (int64_t) ((uint64_t) n >> 8);
-    }
 }
